@@ -1,0 +1,235 @@
+"""The engine under both styles of aggregate: fold a stream's events into a state, from a snapshot where there is one.
+
+A snapshot is a cache. One that is missing, outdated, unreadable, or made on a history that this log does not have
+never changes a result: the stream is replayed from its beginning instead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from eventstore.codec import Selection
+from eventstore.codec.selection import models_of
+from eventstore.errors import InvalidArgumentError
+from eventstore.events import BEGINNING, Position
+from eventstore.store.log import LAST_VERSION, StoredSnapshot
+from eventstore.store.reading import PAGE
+from eventstore.streams import StreamId
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from uuid import UUID
+
+    from eventstore.codec import EventTypes, StoredEvent
+    from eventstore.events import RecordedEvent
+    from eventstore.store import EventIterator, Operations
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True, eq=False)
+class Shape(Generic[S]):
+    """How the streams of a category fold: everything that a snapshot of them depends on.
+
+    Attributes:
+        category: The category of the streams.
+        state_type: The type of the state; pydantic writes and reads it.
+        initial: Makes the state before the first event.
+        evolve: Returns the state after an event.
+        events: The models that the aggregate's events are: one, or a union.
+        snapshot_version: Raised by the author when a handler's meaning changes and its shape does not.
+    """
+
+    category: str
+    state_type: Any
+    initial: Callable[[], S]
+    evolve: Callable[[S, Any], S]
+    events: Any
+    snapshot_version: int = 1
+    _fingerprints: dict[int, str] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def models(self) -> tuple[type[BaseModel], ...]:
+        """The models of the aggregate's events."""
+        return models_of(self.events)
+
+    @cached_property
+    def selection(self) -> Selection:
+        """What the aggregate reads of its streams."""
+        return Selection(frozenset(self.models), raw=False)
+
+    @cached_property
+    def _state(self) -> TypeAdapter[S]:
+        return TypeAdapter(self.state_type)
+
+    def stream_id(self, key: str) -> str:
+        """Return the stream of the aggregate with a key.
+
+        Raises:
+            InvalidStreamIdError: The key is none.
+        """
+        return str(StreamId(self.category, key))
+
+    def fingerprint(self, types: EventTypes) -> str:
+        """Return a text that changes with the state's schema, the events, their upcasters, or `snapshot_version`."""
+        known = self._fingerprints.get(id(types))
+        if known is None:
+            parts = [
+                self.category,
+                json.dumps(self._state.json_schema(), sort_keys=True),
+                *types.describe(self.models),
+                str(self.snapshot_version),
+            ]
+            known = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+            self._fingerprints[id(types)] = known
+        return known
+
+    def dump_state(self, state: S) -> str:
+        """Return a state as JSON text."""
+        return self._state.dump_json(state, by_alias=True, round_trip=True).decode()
+
+    def load_state(self, text: str) -> S | None:
+        """Return the state of a snapshot; None when it cannot be read, which costs a replay and nothing else."""
+        try:
+            return self._state.validate_json(text)
+        except ValidationError:
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class Folded(Generic[S]):
+    """A folded stream.
+
+    Attributes:
+        state: The state after its last event.
+        version: That event's version; 0 for a stream without events.
+        position: That event's place in the log.
+        event_id: That event's id; None for a stream without events.
+        replayed: How many events were folded for it.
+        snapshot_version: The version of the snapshot that it started from; 0 for none.
+        seconds: How long loading took.
+    """
+
+    state: S
+    version: int = 0
+    position: Position = BEGINNING
+    event_id: UUID | None = None
+    replayed: int = 0
+    snapshot_version: int = 0
+    seconds: float = 0.0
+
+
+async def load_folded(
+    operations: Operations,
+    shape: Shape[S],
+    stream_id: str,
+    *,
+    version: int | None = None,
+    use_snapshot: bool = True,
+) -> Folded[S]:
+    """Load the state of a stream, at its last version or at an earlier one.
+
+    One round trip when the rest after the snapshot, or the whole stream, fits a page.
+    """
+    began = perf_counter()
+    to_version = LAST_VERSION if version is None else version
+    fingerprint = shape.fingerprint(operations.event_types) if use_snapshot else ""
+    snapshot, tail = await operations.log.load_folded(stream_id, fingerprint, to_version, PAGE)
+    start = Folded(shape.initial())
+    if snapshot is not None:
+        restored = _restore(shape, snapshot, tail)
+        if restored is None:
+            return await load_folded(operations, shape, stream_id, version=version, use_snapshot=False)
+        start, tail = restored, tail[1:]
+    folded = _fold_stored(operations, shape, start, tail)
+    if len(tail) >= PAGE - 1:
+        rest = operations.read_stream(stream_id, of=shape.events, from_version=folded.version + 1, to_version=version)
+        folded = await fold_stream(shape, folded, rest)
+    return replace(folded, seconds=perf_counter() - began)
+
+
+async def load_as_of(
+    operations: Operations,
+    shape: Shape[S],
+    stream_id: str,
+    *,
+    version: int | None = None,
+    occurred_until: datetime | None = None,
+    recorded_until: datetime | None = None,
+) -> Folded[S]:
+    """Load the state of a stream as it is now, as it was at a version, or as the events up to a time make it.
+
+    Raises:
+        InvalidArgumentError: Both a version and a time are given.
+    """
+    if occurred_until is None and recorded_until is None:
+        folded = await load_folded(operations, shape, stream_id, version=version)
+        operations.notice_load(stream_id, folded.replayed, folded.seconds)
+        return folded
+    if version is not None:
+        raise InvalidArgumentError("load at a version or at a time, not at both")
+    events = operations.read_stream(
+        stream_id, of=shape.events, occurred_until=occurred_until, recorded_until=recorded_until
+    )
+    return await fold_stream(shape, Folded(shape.initial()), events)
+
+
+async def fold_stream(shape: Shape[S], start: Folded[S], events: EventIterator[Any]) -> Folded[S]:
+    """Fold further events onto a state."""
+    folded = start
+    async for event in events:
+        folded = _step(shape, folded, event)
+    return folded
+
+
+def _restore(shape: Shape[S], snapshot: StoredSnapshot, tail: Sequence[StoredEvent]) -> Folded[S] | None:
+    """Return the state of a snapshot, if the log has the event that it was made at and the state can be read."""
+    if not tail or (tail[0].stream_version, tail[0].event_id) != (snapshot.stream_version, snapshot.event_id):
+        return None
+    state = shape.load_state(snapshot.state)
+    if state is None:
+        return None
+    return Folded(
+        state,
+        snapshot.stream_version,
+        Position(tail[0].position),
+        snapshot.event_id,
+        snapshot_version=snapshot.stream_version,
+    )
+
+
+def _fold_stored(operations: Operations, shape: Shape[S], start: Folded[S], tail: Sequence[StoredEvent]) -> Folded[S]:
+    decode, selection, evolve, state = operations.codec.decode, shape.selection, shape.evolve, start.state
+    for stored in tail:
+        for event in decode(stored, selection):
+            state = evolve(state, event.data)
+    if not tail:
+        return start
+    last = tail[-1]
+    return Folded(
+        state,
+        last.stream_version,
+        Position(last.position),
+        last.event_id,
+        start.replayed + len(tail),
+        start.snapshot_version,
+    )
+
+
+def _step(shape: Shape[S], folded: Folded[S], event: RecordedEvent[Any]) -> Folded[S]:
+    return Folded(
+        shape.evolve(folded.state, event.data),
+        event.stream_version,
+        event.position,
+        event.event_id,
+        folded.replayed + 1,
+        folded.snapshot_version,
+    )

@@ -1,0 +1,36 @@
+"""Time and identity, injected everywhere so that tests decide both."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+Clock = Callable[[], datetime]
+"""Returns the current time, aware, in UTC."""
+
+IdGenerator = Callable[[], uuid.UUID]
+"""Returns a fresh event id."""
+
+_COMMAND_NAMESPACE = uuid.UUID("6f0f7a52-6a1a-5c4e-9d51-0c9f3a3b7e11")
+
+
+def system_clock() -> datetime:
+    """Return the machine's time in UTC."""
+    return datetime.now(UTC)
+
+
+def uuid7() -> uuid.UUID:
+    """Return a UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, then 74 random bits."""
+    milliseconds = time.time_ns() // 1_000_000
+    random = int.from_bytes(os.urandom(10))
+    value = (milliseconds & 0xFFFF_FFFF_FFFF) << 80 | random
+    value = value & ~(0xF << 76) | 0x7 << 76
+    return uuid.UUID(int=value & ~(0x3 << 62) | 0x2 << 62)
+
+
+def command_event_id(command_id: str | uuid.UUID, stream_id: str, number: int) -> uuid.UUID:
+    """Derive the id of a command's `number`-th event (from 0) in a stream: a repeated command repeats its ids."""
+    return uuid.uuid5(_COMMAND_NAMESPACE, f"{command_id}\x00{stream_id}\x00{number}")

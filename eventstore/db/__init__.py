@@ -1,0 +1,20 @@
+"""The only layer that touches the driver: connections, queries by name, errors in the framework's own terms.
+
+Migrations are in `migrating`, imported where they are run: a service need not load Alembic.
+"""
+
+from eventstore.db.database import DEFAULT_SCHEMA, Connection, Database, Session
+from eventstore.db.errors import ConnectionLostError
+from eventstore.db.queries import Queries
+from eventstore.db.revisions import require_current_schema, revision_of
+
+__all__ = [
+    "DEFAULT_SCHEMA",
+    "Connection",
+    "ConnectionLostError",
+    "Database",
+    "Queries",
+    "Session",
+    "require_current_schema",
+    "revision_of",
+]

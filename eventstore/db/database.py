@@ -1,0 +1,238 @@
+"""Connections: a pool of our own or the caller's, and one way to run a query on either or inside a transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+
+import asyncpg
+
+from eventstore.db.errors import connecting, translated
+from eventstore.db.queries import Queries
+from eventstore.errors import ClosedError, ConfigurationError, UnsupportedServerError, WrongEventLoopError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+DEFAULT_SCHEMA: Final = "eventstore"
+MIN_POOL_SIZE: Final = 2
+"""The least size of a pool: while a transaction holds one connection, its outcome is resolved on another."""
+_MIN_SERVER: Final = 150000
+_CONNECT_TIMEOUT: Final = 10.0
+
+Connection: TypeAlias = asyncpg.Connection
+Row = Sequence[Any]
+
+
+class Session(Protocol):
+    """Runs queries, each in a transaction of its own (a pool) or all in one (a connection inside a transaction)."""
+
+    queries: Queries
+
+    async def fetch(self, name: str, *args: Any) -> list[Row]:
+        """Run a named query and return its rows."""
+        ...
+
+    async def fetchrow(self, name: str, *args: Any) -> Row | None:
+        """Run a named query and return its first row."""
+        ...
+
+
+class ConnectionSession:
+    """Runs queries on one connection, which is inside a transaction that somebody else began."""
+
+    def __init__(self, connection: Connection, queries: Queries) -> None:
+        self.connection = connection
+        self.queries = queries
+
+    async def fetch(self, name: str, *args: Any) -> list[Row]:
+        """Run a named query and return its rows."""
+        with translated(self.queries.schema):
+            rows: list[Row] = await self.connection.fetch(self.queries[name], *args)
+        return rows
+
+    async def fetchrow(self, name: str, *args: Any) -> Row | None:
+        """Run a named query and return its first row."""
+        rows = await self.fetch(name, *args)
+        return rows[0] if rows else None
+
+
+class Database:
+    """The store's way to PostgreSQL: opens its own pool for a DSN, or works on a pool that is passed in.
+
+    A pool that is passed in is never closed or reconfigured. Everything is schema-qualified and payloads cross as
+    text, so its codecs and search_path do not matter.
+
+    Args:
+        source: A DSN (`postgresql://…`) or an asyncpg pool.
+        schema: The PostgreSQL schema of the store.
+        pool_size: The largest number of connections of an own pool.
+        pgbouncer: Whether PgBouncer in transaction mode is in between: no statement is then cached.
+
+    Raises:
+        InvalidDsnError: The DSN cannot be parsed (it is never shown).
+        ConfigurationError: The pool is smaller than `MIN_POOL_SIZE`, or the schema's name is not an identifier.
+    """
+
+    def __init__(
+        self,
+        source: str | asyncpg.Pool,
+        *,
+        schema: str = DEFAULT_SCHEMA,
+        pool_size: int = 10,
+        pgbouncer: bool = False,
+    ) -> None:
+        self.queries = Queries(schema)
+        self._source = source
+        self._pool_size = pool_size
+        self._pgbouncer = pgbouncer
+        self._pool: asyncpg.Pool | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        size = pool_size if isinstance(source, str) else source.get_max_size()
+        if size < MIN_POOL_SIZE:
+            raise ConfigurationError(f"the pool has {size} connection(s), a store needs at least {MIN_POOL_SIZE}")
+
+    @property
+    def schema(self) -> str:
+        """The PostgreSQL schema of the store."""
+        return self.queries.schema
+
+    def __repr__(self) -> str:
+        return f"Database(schema={self.schema!r})"
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        if isinstance(self._source, str):
+            with connecting():
+                self._pool = await _own_pool(self._source, self._pool_size, pgbouncer=self._pgbouncer)
+        else:
+            self._pool = self._source
+        try:
+            async with self.connection() as connection:
+                _require_supported(connection)
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._close()
+
+    async def _close(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None and isinstance(self._source, str):
+            try:
+                await asyncio.wait_for(pool.close(), _CONNECT_TIMEOUT)
+            except TimeoutError:
+                pool.terminate()
+
+    @asynccontextmanager
+    async def connection(self, *, reset: bool = False) -> AsyncIterator[Connection]:
+        """Borrow a connection for as long as the block lasts.
+
+        Args:
+            reset: Undo session settings afterwards, because the block hands the connection to the caller.
+
+        Raises:
+            UnavailableError: No connection can be made.
+        """
+        if self._pool is None:
+            raise ClosedError("store")
+        if self._loop is not asyncio.get_running_loop():
+            raise WrongEventLoopError
+        with connecting():
+            connection = await self._pool.acquire()
+        try:
+            yield connection
+            if reset and not connection.is_closed():
+                await connection.reset()
+        finally:
+            await self._pool.release(connection)
+
+    async def fetch(self, name: str, *args: Any) -> list[Row]:
+        """Run a named query in a transaction of its own and return its rows."""
+        async with self.connection() as connection:
+            with translated(self.schema):
+                rows: list[Row] = await connection.fetch(self.queries[name], *args)
+        return rows
+
+    async def fetchrow(self, name: str, *args: Any) -> Row | None:
+        """Run a named query in a transaction of its own and return its first row."""
+        rows = await self.fetch(name, *args)
+        return rows[0] if rows else None
+
+    @asynccontextmanager
+    async def transaction(self, *, keep: bool = True) -> AsyncIterator[ConnectionSession]:
+        """Run the block in one READ COMMITTED transaction, whatever the role's default is.
+
+        Args:
+            keep: Commit at the end of the block; otherwise roll back, for questions that have to write.
+        """
+        async with self.connection(reset=True) as connection, self.transaction_on(connection, keep=keep) as session:
+            yield session
+
+    @asynccontextmanager
+    async def transaction_on(self, connection: Connection, *, keep: bool = True) -> AsyncIterator[ConnectionSession]:
+        """Run the block in one READ COMMITTED transaction on a connection of the caller's."""
+        transaction = connection.transaction(isolation="read_committed")
+        with translated(self.schema):
+            await transaction.start()
+        try:
+            yield ConnectionSession(connection, self.queries)
+        except BaseException:
+            with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                await transaction.rollback()  # what the block raised matters more than a broken connection
+            raise
+        with translated(self.schema):
+            await (transaction.commit() if keep else transaction.rollback())
+
+    def session(self, connection: Connection) -> ConnectionSession:
+        """Return a session on a connection that is inside a transaction."""
+        return ConnectionSession(connection, self.queries)
+
+    @asynccontextmanager
+    async def dedicated(self) -> AsyncIterator[Connection]:
+        """Open a connection outside the pool, for a worker that sets its session up for itself.
+
+        Raises:
+            ConfigurationError: The store was opened on a pool, whose address is not ours to know.
+        """
+        if not isinstance(self._source, str):
+            async with self.connection(reset=True) as connection:
+                yield connection
+            return
+        with connecting():
+            connection = await asyncpg.connect(
+                self._source, timeout=_CONNECT_TIMEOUT, statement_cache_size=0 if self._pgbouncer else 256
+            )
+        try:
+            yield connection
+        finally:
+            await connection.close(timeout=_CONNECT_TIMEOUT)
+
+
+async def _own_pool(dsn: str, size: int, *, pgbouncer: bool) -> asyncpg.Pool:
+    async def no_reset(_: Connection) -> None:
+        """Save the round trip: nothing of ours changes the session, and where callers could, the block resets."""
+
+    return await asyncpg.create_pool(
+        dsn,
+        min_size=MIN_POOL_SIZE,
+        max_size=size,
+        timeout=_CONNECT_TIMEOUT,
+        statement_cache_size=0 if pgbouncer else 256,
+        reset=no_reset,
+        server_settings=None if pgbouncer else {"application_name": "eventstore"},
+    )
+
+
+def _require_supported(connection: Connection) -> None:
+    version = connection.get_server_version()
+    if version.major * 10_000 < _MIN_SERVER:
+        raise UnsupportedServerError(f"{version.major}.{version.minor}", str(_MIN_SERVER // 10_000))

@@ -1,0 +1,116 @@
+"""The driver's errors in the framework's terms; nothing of a row's content gets through (a DETAIL quotes payloads)."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from eventstore.errors import (
+    ConfigurationError,
+    EventStoreError,
+    InvalidDsnError,
+    MissingMigrationError,
+    TransactionConflictError,
+    UnavailableError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class ConnectionLostError(UnavailableError):
+    """The connection broke while a statement was under way, so its outcome is unknown here."""
+
+
+class DuplicateError(EventStoreError):
+    """A unique constraint was violated; `constraint` names it."""
+
+    retryable = True
+
+    def __init__(self, constraint: str) -> None:
+        self.constraint = constraint
+        super().__init__(f"a row like this exists already (constraint {constraint})")
+
+
+_LOST = (
+    asyncpg.ConnectionDoesNotExistError,
+    asyncpg.ConnectionFailureError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    OSError,
+)
+_CONFLICT = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+_UNAVAILABLE = (
+    asyncpg.CannotConnectNowError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.QueryCanceledError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+_NOT_MIGRATED = (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError, asyncpg.UndefinedFunctionError)
+
+
+@contextmanager
+def translated(schema: str) -> Iterator[None]:
+    """Translate what the driver raises inside the block."""
+    try:
+        yield
+    except asyncpg.UniqueViolationError as error:
+        raise DuplicateError(error.constraint_name or "unknown") from None
+    except _CONFLICT as error:
+        raise TransactionConflictError(f"{error.args[0]}: run the whole transaction again") from None
+    except _NOT_MIGRATED as error:
+        from eventstore.db.revisions import head_revision  # noqa: PLC0415 - revisions are read with translated errors
+
+        if f"{schema}." not in str(error) and f'"{schema}"' not in str(error):
+            raise ConfigurationError(f"PostgreSQL: {error.args[0]}") from None
+        raise MissingMigrationError(schema, None, head_revision()) from None
+    except _UNAVAILABLE as error:
+        raise UnavailableError(f"PostgreSQL refuses work just now: {error.args[0]}") from None
+    except _LOST as error:
+        raise ConnectionLostError(f"the connection to PostgreSQL broke ({type(error).__name__})") from None
+    except asyncpg.InterfaceError as error:
+        if "closed" in str(error) or "released" in str(error):
+            raise ConnectionLostError("the connection to PostgreSQL is closed") from None
+        raise ConfigurationError(f"the PostgreSQL driver refuses the call: {error}") from None
+    except asyncpg.PostgresError as error:
+        raise EventStoreError(
+            f"PostgreSQL refused the statement: {error.args[0]} (SQLSTATE {error.sqlstate})"
+        ) from None
+
+
+@contextmanager
+def connecting() -> Iterator[None]:
+    """Translate what goes wrong while a connection is made; neither the address nor the password is shown."""
+    try:
+        yield
+    except (asyncpg.InvalidPasswordError, asyncpg.InvalidAuthorizationSpecificationError):
+        raise ConfigurationError("PostgreSQL refused user or password: check the DSN's credentials") from None
+    except asyncpg.InvalidCatalogNameError:
+        raise ConfigurationError("the database named in the DSN does not exist: create it, or mend the DSN") from None
+    except (asyncpg.ClientConfigurationError, ValueError) as error:
+        raise InvalidDsnError(_without_address(error)) from None
+    except (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InsufficientResourcesError) as error:
+        raise UnavailableError(
+            f"PostgreSQL cannot be reached ({type(error).__name__}): check that it runs and that the DSN names it"
+        ) from None
+    except asyncpg.CannotConnectNowError:
+        raise UnavailableError("PostgreSQL is starting up or shutting down: try again in a moment") from None
+
+
+def _without_address(error: Exception) -> str:
+    """Say what is wrong with a DSN without quoting it: parsers quote what they could not read."""
+    text = str(error).lower()
+    for word, problem in (
+        ("scheme", "it does not begin with postgresql://"),
+        ("port", "the port is not a number"),
+        ("ssl", "its ssl options do not fit together"),
+        ("ipv6", "its IPv6 address is not closed with ']'"),
+        ("host", "it names no host"),
+    ):
+        if word in text:
+            return problem
+    return "it cannot be parsed"

@@ -1,0 +1,43 @@
+-- Snapshots, and the way from them to an aggregate.
+
+-- name: load_folded
+-- A snapshot (the first row, if there is one) and the events from its version on, or from the first, in one round trip.
+-- The event at the snapshot's own version comes too: its id proves that the snapshot belongs to this log.
+WITH snapshot AS MATERIALIZED (
+    SELECT stream_version, event_id, state FROM {schema}.snapshots
+     WHERE stream_id = $1 AND fingerprint = $2 AND stream_version <= $3
+)
+(SELECT NULL::bigint, NULL::text, stream_version, event_id, NULL::text, NULL::integer, state, NULL::text,
+        NULL::text, NULL::text, NULL::timestamptz, NULL::timestamptz
+   FROM snapshot)
+UNION ALL
+(SELECT global_position, stream_id, stream_version, event_id, event_type, schema_version, data::text, metadata::text,
+        correlation_id, causation_id, occurred_at, recorded_at
+   FROM {schema}.events
+  WHERE stream_id = $1
+    AND stream_version BETWEEN coalesce((SELECT stream_version FROM snapshot), 1) AND $3
+  ORDER BY stream_version
+  LIMIT $4)
+
+-- name: save_snapshot
+-- Keep a snapshot, unless a later one of the same shape is there.
+INSERT INTO {schema}.snapshots AS kept (stream_id, fingerprint, stream_version, event_id, state)
+VALUES ($1, $2, $3, $4, $5)
+    ON CONFLICT (stream_id, fingerprint) DO UPDATE
+       SET stream_version = excluded.stream_version, event_id = excluded.event_id, state = excluded.state,
+           taken_at = clock_timestamp()
+     WHERE kept.stream_version < excluded.stream_version
+
+-- name: snapshot_info
+-- The snapshots of a stream: fingerprint, version, size in bytes, when.
+SELECT fingerprint, stream_version, octet_length(state), taken_at
+  FROM {schema}.snapshots WHERE stream_id = $1 ORDER BY taken_at DESC
+
+-- name: delete_snapshots
+-- Forget a stream's snapshots; the next load replays.
+DELETE FROM {schema}.snapshots WHERE stream_id = $1
+
+-- name: snapshot_versions
+-- The version and age of the snapshots of one shape, for some streams.
+SELECT stream_id, stream_version, taken_at
+  FROM {schema}.snapshots WHERE stream_id = ANY ($1::text[]) AND fingerprint = $2

@@ -1,0 +1,118 @@
+-- Checkpoints, leases, read models and Kafka offsets.
+
+-- name: load_checkpoint
+-- How far a reader has come.
+SELECT global_position, event_id, epoch FROM {schema}.checkpoints WHERE name = $1
+
+-- name: save_checkpoint
+-- Move a checkpoint from where its owner left it ($5, 0 for none) to another event, by compare-and-set on position and epoch.
+INSERT INTO {schema}.checkpoints AS kept (name, global_position, event_id, epoch)
+SELECT $1, $2, $3, $4 WHERE $5::bigint = 0 OR EXISTS (SELECT FROM {schema}.checkpoints WHERE name = $1)
+    ON CONFLICT (name) DO UPDATE
+       SET global_position = excluded.global_position, event_id = excluded.event_id, epoch = excluded.epoch,
+           updated_at = clock_timestamp()
+     WHERE kept.global_position = $5 AND kept.epoch <= excluded.epoch
+RETURNING global_position
+
+-- name: rename_checkpoint
+-- Give a checkpoint another name (a rebuilt read model takes the old one's place).
+UPDATE {schema}.checkpoints SET name = $2, updated_at = clock_timestamp() WHERE name = $1
+
+-- name: delete_checkpoint
+-- Forget how far a reader has come.
+DELETE FROM {schema}.checkpoints WHERE name = $1
+
+-- name: list_checkpoints
+-- All readers and how far they have come.
+SELECT name, global_position, event_id, epoch, updated_at FROM {schema}.checkpoints ORDER BY name
+
+-- name: acquire_lease
+-- Take a lease that is free or has run out, or keep one's own. The epoch rises when the owner changes.
+INSERT INTO {schema}.leases AS held (name, owner, expires_at)
+VALUES ($1, $2, clock_timestamp() + $3::interval)
+    ON CONFLICT (name) DO UPDATE
+       SET owner = excluded.owner,
+           epoch = held.epoch + CASE WHEN held.owner = excluded.owner THEN 0 ELSE 1 END,
+           expires_at = excluded.expires_at
+     WHERE held.owner = excluded.owner OR held.expires_at < clock_timestamp()
+RETURNING epoch
+
+-- name: renew_lease
+-- Keep a lease, if it is still ours.
+UPDATE {schema}.leases SET expires_at = clock_timestamp() + $4::interval
+ WHERE name = $1 AND owner = $2 AND epoch = $3
+RETURNING epoch
+
+-- name: release_lease
+-- Let a lease run out now, so that the next one need not wait.
+UPDATE {schema}.leases SET expires_at = '-infinity' WHERE name = $1 AND owner = $2 AND epoch = $3
+
+-- name: hold_lease
+-- Inside a transaction: prove that the lease is ours, and keep it so until the transaction ends.
+SELECT epoch FROM {schema}.leases WHERE name = $1 AND owner = $2 AND epoch = $3 FOR SHARE
+
+-- name: list_leases
+-- All leases: who holds them, since which epoch, and for how many seconds yet.
+SELECT name, owner, epoch, extract(epoch FROM expires_at - clock_timestamp())::float8 AS seconds_left
+  FROM {schema}.leases WHERE expires_at > '-infinity' ORDER BY name
+
+-- name: load_kafka_offsets
+-- The next offset of each partition that a consumer has come to.
+SELECT topic, partition, next_offset FROM {schema}.kafka_offsets WHERE consumer = $1
+
+-- name: save_kafka_offset
+-- Move a consumer's place in one partition, inside the transaction that changes its read model.
+INSERT INTO {schema}.kafka_offsets AS kept (consumer, topic, partition, next_offset)
+VALUES ($1, $2, $3, $4)
+    ON CONFLICT (consumer, topic, partition) DO UPDATE
+       SET next_offset = excluded.next_offset, updated_at = clock_timestamp()
+     WHERE kept.next_offset = $5
+RETURNING next_offset
+
+-- name: delete_kafka_offsets
+-- Forget a consumer's places.
+DELETE FROM {schema}.kafka_offsets WHERE consumer = $1
+
+-- name: load_kafka_streams
+-- The last versions taken in of these streams.
+SELECT stream_id, stream_version FROM {schema}.kafka_streams WHERE consumer = $1 AND stream_id = ANY ($2::text[])
+
+-- name: save_kafka_streams
+-- Note the last versions taken in.
+INSERT INTO {schema}.kafka_streams (consumer, stream_id, stream_version)
+SELECT $1, * FROM unnest($2::text[], $3::bigint[])
+    ON CONFLICT (consumer, stream_id) DO UPDATE SET stream_version = excluded.stream_version
+
+-- name: delete_kafka_streams
+-- Forget a consumer's streams.
+DELETE FROM {schema}.kafka_streams WHERE consumer = $1
+
+-- name: reset_kafka_streams
+-- After a rebuild from the log up to $2: a consumer that is fed by Kafka has taken in every stream up to there.
+INSERT INTO {schema}.kafka_streams AS seen (consumer, stream_id, stream_version)
+SELECT $1, stream_id, max(stream_version) FROM {schema}.events
+ WHERE global_position <= $2 AND EXISTS (SELECT FROM {schema}.kafka_offsets WHERE consumer = $1)
+ GROUP BY stream_id
+    ON CONFLICT (consumer, stream_id) DO UPDATE SET stream_version = excluded.stream_version
+
+-- name: lock_read_models
+-- One at a time may set up or replace read models; held to the end of the transaction.
+SELECT pg_advisory_xact_lock(-1 - hashtext($1)::bigint)
+
+-- name: read_model
+-- The generation of a read model; none when it was never set up.
+SELECT generation FROM {schema}.read_models WHERE name = $1
+
+-- name: hold_read_model
+-- The same, kept as it is until the transaction ends: a rebuild waits for it.
+SELECT generation FROM {schema}.read_models WHERE name = $1 FOR SHARE
+
+-- name: replace_read_model
+-- Note that a read model was set up, or built anew; waits for the transactions that hold it.
+INSERT INTO {schema}.read_models AS old (name) VALUES ($1)
+    ON CONFLICT (name) DO UPDATE SET generation = old.generation + 1, built_at = clock_timestamp()
+RETURNING generation
+
+-- name: delete_read_model
+-- Forget that a read model was set up.
+DELETE FROM {schema}.read_models WHERE name = $1

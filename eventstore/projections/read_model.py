@@ -1,0 +1,73 @@
+"""The tables of a projection: made once, found by their bare names, emptied or replaced by a rebuild."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from eventstore.db.errors import translated
+from eventstore.db.queries import quoted
+from eventstore.errors import LeaseLostError
+
+if TYPE_CHECKING:
+    from eventstore.db import Connection, Database
+    from eventstore.db.database import ConnectionSession
+    from eventstore.projections.projection import Projection
+
+
+class ReadModel:
+    """The tables of one projection, or those of its rebuild.
+
+    Args:
+        projection: The projection.
+        rebuild: Whether these are the tables that a rebuild fills, beside the ones in use.
+    """
+
+    def __init__(self, projection: Projection, *, rebuild: bool = False) -> None:
+        suffix = "_rebuild" if rebuild else ""
+        self.projection = projection
+        self.name = f"{projection.consumer_name}{suffix}"
+        self.schema = f"{projection.schema}{suffix}" if projection.schema else None
+
+    async def ensure(self, database: Database) -> int:
+        """Make the tables if they were never made; return their generation. Safe from many processes at once."""
+        async with database.transaction() as session:
+            await session.fetchrow("lock_read_models", database.schema)
+            known = await session.fetchrow("read_model", self.name)
+            if known is not None:
+                return int(known[0])
+            await self._make(session)
+            return await self.note_replaced(session)
+
+    async def use(self, connection: Connection) -> None:
+        """Let bare table names mean these tables until the transaction ends."""
+        if self.schema:
+            await set_search_path(connection, f"{quoted(self.schema)}, public")
+
+    async def hold(self, session: ConnectionSession, generation: int) -> None:
+        """Keep a rebuild from replacing the tables until the transaction ends.
+
+        Raises:
+            LeaseLostError: They were replaced since `ensure` returned this generation.
+        """
+        row = await session.fetchrow("hold_read_model", self.name)
+        if row is None or row[0] != generation:
+            raise LeaseLostError(self.name)
+
+    async def note_replaced(self, session: ConnectionSession) -> int:
+        """Note that the tables are new; returns their generation."""
+        row = await session.fetchrow("replace_read_model", self.name)
+        assert row is not None  # noqa: S101 - RETURNING
+        return int(row[0])
+
+    async def _make(self, session: ConnectionSession) -> None:
+        if self.schema is None or self.projection.setup is None:
+            return
+        with translated(session.queries.schema):
+            await session.connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(self.schema)}")
+            await self.use(session.connection)
+            await session.connection.execute(self.projection.setup)
+
+
+async def set_search_path(connection: Connection, search_path: str) -> None:
+    """Say what bare table names mean until the transaction ends."""
+    await connection.execute("SELECT set_config('search_path', $1, true)", search_path)

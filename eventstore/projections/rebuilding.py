@@ -1,0 +1,124 @@
+"""Rebuilding a read model from the beginning of the log, beside the one in use, and then taking its place.
+
+    fill `<schema>_rebuild` from position 0 -> lock the read model (its worker waits) -> apply what is left
+        -> swap the schemas and the checkpoint in the same transaction -> drop the old tables
+
+Readers see the old tables until the swap, and the worker goes on behind the new ones. Tables that the user's own
+migrations made cannot be doubled: they are emptied, and filled again in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from eventstore.db.errors import translated
+from eventstore.db.queries import quoted
+from eventstore.projections.applying import ProjectionRunner
+from eventstore.projections.read_model import ReadModel
+from eventstore.projections.worker import ProjectionWorker
+from eventstore.store.log import LogRange
+from eventstore.subscriptions import Checkpoint, Checkpoints, Leases, LogFollower
+
+if TYPE_CHECKING:
+    from eventstore.db.database import ConnectionSession
+    from eventstore.projections.projection import Projection
+    from eventstore.store import EventStore
+
+Report = Callable[[int, int], None]
+"""Hears how many events have been applied and how many positions are left."""
+
+_BATCH = 1000
+
+
+async def rebuild(store: EventStore, projection: Projection, *, report: Report | None = None) -> int:
+    """Build a projection's read model anew from the whole log; returns how many events it was built from.
+
+    Args:
+        store: The store.
+        projection: Which read model.
+        report: Hears of the progress.
+
+    Raises:
+        ProjectionFailedError: A handler failed; the read model in use stays as it is.
+    """
+    return await _Rebuild(store, projection, report or (lambda _done, _left: None)).run()
+
+
+class _Rebuild:
+    def __init__(self, store: EventStore, projection: Projection, report: Report) -> None:
+        self._store = store
+        self._projection = projection
+        self._report = report
+        self._current = ReadModel(projection)
+        self._next = ReadModel(projection, rebuild=True)
+        self._applied = 0
+
+    async def run(self) -> int:
+        database = self._store.database
+        await self._current.ensure(database)
+        async with Leases(database).holding(f"rebuild:{self._projection.consumer_name}"):
+            if self._projection.schema is None:
+                return await self._empty_and_refill()
+            await self._forget_attempts()
+            runner = ProjectionRunner(self._store, self._projection, read_model=self._next, rebuilding=True)
+            async with runner.opened():
+                checkpoint = await self._catch_up(runner, Checkpoint())
+                await self._take_over(runner, checkpoint)
+            await self._forget_attempts()
+            return self._applied
+
+    async def _catch_up(self, runner: ProjectionRunner, checkpoint: Checkpoint) -> Checkpoint:
+        wanted = LogRange(event_types=runner.event_types)
+        follower = LogFollower(self._store.log, checkpoint, wanted=wanted, batch=_BATCH)
+        while (batch := await follower.next_now()) is not None:
+            since, to = checkpoint, batch.checkpoint
+
+            async def note(session: ConnectionSession, since: Checkpoint = since, to: Checkpoint = to) -> None:
+                await Checkpoints(session).advance(self._next.name, since=since, to=to)
+
+            await runner.apply(batch.events, session_hook=note)
+            checkpoint = to
+            self._applied += len(batch.events)
+            self._report(self._applied, batch.behind)
+        return checkpoint
+
+    async def _take_over(self, runner: ProjectionRunner, checkpoint: Checkpoint) -> None:
+        """Put the new tables in place of the current ones, while the worker behind them waits."""
+        name, database = self._projection.consumer_name, self._store.database
+        schema = quoted(f"{self._projection.schema}")
+        async with database.transaction() as session:
+            await self._current.note_replaced(session)
+            checkpoint = await self._catch_up(runner, checkpoint)  # so that the read model does not step back
+            with translated(database.schema):
+                await session.connection.execute(f"ALTER SCHEMA {schema} RENAME TO {quoted(self._old_schema)}")
+                await session.connection.execute(f"ALTER SCHEMA {quoted(f'{self._next.schema}')} RENAME TO {schema}")
+            await Checkpoints(session).rename(self._next.name, name)
+            await session.fetch("reset_kafka_streams", name, checkpoint.position)
+
+    async def _empty_and_refill(self) -> int:
+        """Empty tables that the user's own migrations made; whoever runs the worker fills them, here or elsewhere."""
+        name, database = self._projection.consumer_name, self._store.database
+        async with database.transaction() as session:
+            await self._current.note_replaced(session)
+            with translated(database.schema):
+                for table in self._projection.tables:
+                    await session.connection.execute(f"TRUNCATE {table}")
+            await Checkpoints(session).delete(name)
+        worker = ProjectionWorker(self._store, self._projection, rebuilding=True)
+        await worker.run_until_caught_up()
+        return worker.progress.events
+
+    @property
+    def _old_schema(self) -> str:
+        return f"{self._projection.schema}_old"
+
+    async def _forget_attempts(self) -> None:
+        """Drop what this or an earlier rebuild has left: half-filled tables, replaced ones, a checkpoint."""
+        database = self._store.database
+        async with database.transaction() as session:
+            await session.fetch("delete_read_model", self._next.name)
+            await Checkpoints(session).delete(self._next.name)
+            with translated(database.schema):
+                for schema in (f"{self._next.schema}", self._old_schema):
+                    await session.connection.execute(f"DROP SCHEMA IF EXISTS {quoted(schema)} CASCADE")

@@ -1,0 +1,97 @@
+"""The worker of a projection that is fed straight from the log: alone by lease, its checkpoint beside its tables.
+
+waiting for the lease -> opened (tables, connection, checkpoint held against the log) -> following, batch by batch
+    ^                                                                                        |
+    +---- lease lost, tables replaced by a rebuild, database away (backing off) -------------+
+a handler that fails, or a checkpoint that does not fit the log, ends the worker with that error
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from eventstore.errors import LeaseLostError, TransactionConflictError, UnavailableError
+from eventstore.lifecycle import Backoff
+from eventstore.projections.applying import ProjectionRunner
+from eventstore.store.log import LogRange
+from eventstore.subscriptions import Checkpoints, Leases, LogFollower
+from eventstore.subscriptions.checkpoints import require_on_log
+from eventstore.subscriptions.progress import Progress
+
+if TYPE_CHECKING:
+    from eventstore.db.database import ConnectionSession
+    from eventstore.projections.projection import Projection
+    from eventstore.store import EventStore
+    from eventstore.subscriptions import Batch, Checkpoint, Lease
+
+BATCH = 500
+"""Events applied in one transaction."""
+
+
+class ProjectionWorker:
+    """Keeps the read model of a projection up to date from the log.
+
+    Attributes:
+        progress: How far it has come: wait on it for a position.
+    """
+
+    def __init__(self, store: EventStore, projection: Projection, *, rebuilding: bool = False) -> None:
+        self._store = store
+        self._rebuilding = rebuilding
+        self._projection = projection
+        self._name = projection.consumer_name
+        self.progress = Progress()
+
+    async def run(self) -> None:
+        """Follow the log until cancelled.
+
+        Raises:
+            ProjectionFailedError: A handler failed; the read model stays before that event.
+            LogMismatchError: The checkpoint does not fit the log.
+            CodecError: An event cannot be read.
+        """
+        backoff = Backoff()
+        while True:
+            try:
+                async with Leases(self._store.database).holding(f"projection:{self._name}") as lease:
+                    backoff.reset()
+                    await self._follow(lease)
+            except (UnavailableError, LeaseLostError, TransactionConflictError):
+                await backoff.wait()
+
+    async def _follow(self, lease: Lease) -> None:
+        runner = ProjectionRunner(self._store, self._projection, rebuilding=self._rebuilding)
+        async with runner.opened():
+            checkpoint = await Checkpoints(self._store.database).load(self._name)
+            await require_on_log(self._store.log, self._name, checkpoint)
+            self.progress.reached(checkpoint.position)
+            checkpoint = replace(checkpoint, epoch=lease.epoch)
+            wanted = LogRange(event_types=runner.event_types)
+            async for batch in LogFollower(self._store.log, checkpoint, wanted=wanted, batch=BATCH):
+                checkpoint = await self._apply(runner, batch, checkpoint)
+
+    async def _apply(self, runner: ProjectionRunner, batch: Batch, since: Checkpoint) -> Checkpoint:
+        async def move_checkpoint(session: ConnectionSession) -> None:
+            await Checkpoints(session).advance(self._name, since=since, to=batch.checkpoint)
+
+        await runner.apply(batch.events, session_hook=move_checkpoint)
+        self.progress.reached(batch.checkpoint.position, events=len(batch.events))
+        return batch.checkpoint
+
+    async def run_until_caught_up(self) -> None:
+        """Follow the log up to where it is settled now, then stop.
+
+        Raises:
+            ProjectionFailedError: A handler failed; the read model stays before that event.
+        """
+        target = await self._store.log.high_water()
+        following = asyncio.create_task(self.run())
+        waiting = asyncio.create_task(self.progress.wait_for(target))
+        done, _ = await asyncio.wait({following, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (following, waiting):
+            task.cancel()
+        await asyncio.gather(following, waiting, return_exceptions=True)
+        if following in done:
+            following.result()

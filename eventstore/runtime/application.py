@@ -1,0 +1,143 @@
+"""The application: an inert value that names everything a service is made of.
+
+Importing it does no I/O, reads no environment and needs no event loop, so that `--app module:object` can name it for
+the service, the CLI, the workers and the tests alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from eventstore.errors import ConfigurationError
+from eventstore.projections import InlineHook, Projection
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from eventstore.aggregates import Aggregate, Decider, Shape
+    from eventstore.codec import EventTypes
+    from eventstore.outbox import Publisher
+    from eventstore.runtime.workers import Workers
+    from eventstore.snapshots import Policy
+    from eventstore.store import AppendHook, EventStore
+
+    AggregateKind: TypeAlias = type[Aggregate[Any, Any]] | Decider[Any, Any, Any]
+
+class Application:
+    """A service's event types, aggregates, projections, publishers and snapshot policies.
+
+    Args:
+        name: The application's name: a part of its workers' leases, and the source of its published events.
+        events: The registered event types.
+        aggregates: The aggregate classes and deciders, for `replay` and snapshots.
+        projections: The projections.
+        publishers: The publishers.
+        snapshots: When the streams of an aggregate are due for a snapshot.
+
+    Raises:
+        ConfigurationError: Two of them have the same name, or an event of theirs is not registered.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        events: EventTypes,
+        aggregates: Sequence[AggregateKind] = (),
+        projections: Sequence[Projection] = (),
+        publishers: Sequence[Publisher] = (),
+        snapshots: Mapping[AggregateKind, Policy] | None = None,
+    ) -> None:
+        if not name:
+            raise ConfigurationError("an application needs a name")
+        self.name = name
+        self.events = events
+        self.aggregates = tuple(aggregates)
+        self.projections = tuple(projections)
+        self.publishers = tuple(publishers)
+        self.snapshots = dict(snapshots or {})
+        self._check()
+
+    def append_hooks(self) -> Sequence[AppendHook]:
+        """Return what runs inside the append's transaction: the inline projections."""
+        return [InlineHook(projection, self.events) for projection in self.projections if projection.inline]
+
+    def shape(self, category: str) -> Shape[Any]:
+        """Return how the streams of a category fold.
+
+        Raises:
+            ConfigurationError: No aggregate of the application has it.
+        """
+        shapes = {aggregate.shape.category: aggregate.shape for aggregate in self.aggregates}
+        if category not in shapes:
+            raise ConfigurationError(
+                f"no aggregate of {self.name!r} has the category {category!r}; there are: {', '.join(shapes) or 'none'}"
+            )
+        return shapes[category]
+
+    def projection(self, name: str) -> Projection:
+        """Return a projection by its name.
+
+        Raises:
+            ConfigurationError: There is none with that name.
+        """
+        return _named("projection", name, self.projections)
+
+    def publisher(self, name: str) -> Publisher:
+        """Return a publisher by its name.
+
+        Raises:
+            ConfigurationError: There is none with that name.
+        """
+        return _named("publisher", name, self.publishers)
+
+    def snapshot_policies(self) -> dict[Shape[Any], Policy]:
+        """Return when the streams of each shape are due."""
+        return {aggregate.shape: policy for aggregate, policy in self.snapshots.items()}
+
+    def workers(self, store: EventStore, *names: str, kafka: str | None = None) -> AbstractAsyncContextManager[Workers]:
+        """Run workers in the background of a block: projections and publishers by name, and `snapshots`.
+
+        Args:
+            store: The store they work on.
+            names: Which ones; all of them when none is named. Without `kafka`, publishers are left out then.
+            kafka: The brokers, `host:port,…`. With it, projections are fed from Kafka where a publisher sends their
+                events, and from the log otherwise.
+
+        Raises:
+            ConfigurationError: A name is unknown, or a publisher is named without `kafka`.
+        """
+        from eventstore.runtime.workers import Workers  # noqa: PLC0415 - Kafka's client is loaded when it is used
+
+        return Workers(self, store, names, kafka=kafka).running()
+
+    def __repr__(self) -> str:
+        return f"Application({self.name!r})"
+
+    def _check(self) -> None:
+        for what, names in (
+            ("projections", [projection.name for projection in self.projections]),
+            ("publishers", [publisher.name for publisher in self.publishers]),
+            ("aggregates", [aggregate.shape.category for aggregate in self.aggregates]),
+        ):
+            twice = {name for name in names if names.count(name) > 1}
+            if twice:
+                raise ConfigurationError(f"two {what} of {self.name!r} are named {', '.join(sorted(twice))}")
+        for aggregate in self.aggregates:
+            for model in aggregate.shape.models:
+                self.events.of_model(model)
+        for projection in self.projections:
+            for model in projection.models:
+                self.events.of_model(model)
+        for aggregate in self.snapshots:
+            if aggregate not in self.aggregates:
+                raise ConfigurationError(f"snapshots of {aggregate!r}, which is not among the aggregates")
+
+
+def _named(what: str, name: str, among: Sequence[Any]) -> Any:
+    for one in among:
+        if one.name == name:
+            return one
+    known = ", ".join(one.name for one in among) or "none"
+    raise ConfigurationError(f"there is no {what} named {name!r}; there are: {known}")

@@ -1,0 +1,220 @@
+"""`EventStore`: the one type that services annotate with, whatever the log underneath is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from eventstore.clock import system_clock, uuid7
+from eventstore.codec import Codec
+from eventstore.codec.payload import MAX_PAYLOAD_BYTES
+from eventstore.db import DEFAULT_SCHEMA, ConnectionLostError, Database, require_current_schema
+from eventstore.errors import (
+    ClosedError,
+    ConfigurationError,
+    InvalidArgumentError,
+    OutcomeUnknownError,
+    SelfDeadlockError,
+    UnavailableError,
+)
+from eventstore.store.appending import DirectAppender
+from eventstore.store.operations import Operations
+from eventstore.store.postgres import PostgresBackend, PostgresLog
+from eventstore.store.transaction import Transaction
+
+if TYPE_CHECKING:
+    import asyncpg
+    from pydantic import BaseModel
+
+    from eventstore.clock import Clock, IdGenerator
+    from eventstore.codec import EventTypes
+    from eventstore.db import Connection
+    from eventstore.events import AppendResult, NewEvent
+    from eventstore.metadata import Metadata
+    from eventstore.store.appending import AppendRequest
+    from eventstore.store.hooks import AppendHook
+    from eventstore.store.log import Backend
+    from eventstore.streams import ExpectedVersion, StreamId
+
+
+class StoreDeclaration(Protocol):
+    """What a store needs to know of an application: its event types, and what runs inside its appends."""
+
+    @property
+    def events(self) -> EventTypes:
+        """The registered event types."""
+        ...
+
+    def append_hooks(self) -> Sequence[AppendHook]:
+        """Return what runs inside the append's transaction."""
+        ...
+
+
+class EventStore(Operations):
+    """Streams of versioned events in PostgreSQL, with optimistic concurrency.
+
+    Example:
+        async with EventStore.open("postgresql://localhost/shop", app) as store:
+            await store.append("order-42", [OrderPlaced(sku="tea", quantity=2)], expected_version=NO_STREAM)
+    """
+
+    def __init__(self, backend: Backend, codec: Codec, *, hooks: Sequence[AppendHook] = ()) -> None:
+        super().__init__(backend.log, codec)
+        self._backend = backend
+        self._hooks = hooks
+        self._hooked_types = frozenset(name for hook in hooks for name in hook.event_types)
+        self._appender = DirectAppender(backend.log, codec)
+        self._open_transactions: dict[asyncio.Task[Any] | None, list[Transaction]] = {}
+        self._is_open = True
+
+    @staticmethod
+    @asynccontextmanager
+    async def open(
+        source: str | asyncpg.Pool,
+        app: StoreDeclaration,
+        *,
+        schema: str = DEFAULT_SCHEMA,
+        pool_size: int = 10,
+        pgbouncer: bool = False,
+        max_payload: int = MAX_PAYLOAD_BYTES,
+        clock: Clock = system_clock,
+        new_id: IdGenerator = uuid7,
+    ) -> AsyncIterator[EventStore]:
+        """Open a store for the length of an `async with` block.
+
+        Args:
+            source: A DSN, or an existing asyncpg pool, which is neither closed nor reconfigured.
+            app: The application, whose event types the store reads and writes.
+            schema: The PostgreSQL schema that holds the store.
+            pool_size: The largest number of connections when a DSN is given, at least 2.
+            pgbouncer: Set it when PgBouncer in transaction mode is in between.
+            max_payload: The largest event, in bytes of JSON.
+            clock: Gives `occurred_at` to events that come without one.
+            new_id: Gives ids to events that come without one.
+
+        Raises:
+            InvalidDsnError: The DSN cannot be parsed (it is never shown).
+            UnavailableError: The database cannot be reached.
+            SchemaError: The schema is not migrated, is newer than the code, or the server is too old.
+        """
+        async with Database(source, schema=schema, pool_size=pool_size, pgbouncer=pgbouncer) as database:
+            await require_current_schema(database)
+            codec = Codec(app.events, clock=clock, new_id=new_id, max_payload=max_payload)
+            hooks = app.append_hooks()
+            for hook in hooks:
+                await hook.prepare(database)
+            store = EventStore(PostgresBackend(database), codec, hooks=hooks)
+            try:
+                yield store
+            finally:
+                store.close()
+
+    @property
+    def database(self) -> Database:
+        """The store's way to PostgreSQL, for the framework's own workers.
+
+        Raises:
+            ConfigurationError: The store is in memory.
+        """
+        database = self._backend.database
+        if database is None:
+            raise ConfigurationError("this store is in memory: workers need one that was opened on PostgreSQL")
+        return database
+
+    def close(self) -> None:
+        """Refuse further calls; the block that opened the store closes its connections."""
+        self._is_open = False
+
+    def __repr__(self) -> str:
+        return f"EventStore({self._backend.database or 'in memory'})"
+
+    async def append(
+        self,
+        stream_id: str | StreamId,
+        events: Sequence[BaseModel | NewEvent],
+        *,
+        expected_version: int | ExpectedVersion,
+        metadata: Metadata | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the public contract: a time-out has an outcome to report
+    ) -> AppendResult:
+        """Append events to a stream, all or none; see `Operations.append`."""
+        request = self._request(stream_id, events, expected_version, metadata)
+        self._check_open(request.stream_id)
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._append(request)
+        except TimeoutError:
+            ids = [event.event_id for event in request.events]
+            raise OutcomeUnknownError(request.stream_id, ids, f"no answer within {timeout} s") from None
+
+    async def _append(self, request: AppendRequest) -> AppendResult:
+        if self._hooked_types.isdisjoint(event.event_type for event in request.events):
+            return await self._appender.append(request)
+        async with self.transaction() as tx:
+            return await tx.append_request(request)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """Open a transaction: its appends and the caller's own SQL on `tx.connection` commit together at the end.
+
+        A lost answer to COMMIT is resolved: the block returns when it committed, and raises when it did not.
+
+        Raises:
+            UnavailableError: The connection broke and the transaction was rolled back; nothing of it happened.
+            OutcomeUnknownError: The answer to COMMIT was lost and the database could not be asked in time.
+            CommitOutcomeUnknownError: The same, and the transaction appended nothing that could be looked up.
+            TransactionConflictError: PostgreSQL ended it in favour of another one: run it again.
+        """
+        self._check_open(None)
+        tx: Transaction | None = None
+        finished = False
+        try:
+            async with self._backend.begin() as (log, connection):
+                tx = Transaction(log, self._codec, connection, self._hooks)
+                with self._noted(tx):
+                    yield tx
+                finished = True
+        except ConnectionLostError as error:
+            if not finished or tx is None:
+                raise
+            if not await self._backend.has_committed(tx.written, str(error)):
+                raise UnavailableError(f"{error}; the transaction was rolled back: run it again") from None
+
+    @asynccontextmanager
+    async def bind(self, connection: Connection) -> AsyncIterator[Transaction]:
+        """Append and read inside a transaction that the caller began on a connection of their own.
+
+        Raises:
+            InvalidArgumentError: The connection is not in a transaction: what it wrote would commit at once.
+        """
+        if not connection.is_in_transaction():
+            raise InvalidArgumentError(
+                "the connection is not in a transaction: begin one first (SQLAlchemy begins it with its first own "
+                "statement)"
+            )
+        self._check_open(None)
+        tx = Transaction(PostgresLog(self.database.session(connection)), self._codec, connection, self._hooks)
+        with self._noted(tx):
+            yield tx
+
+    @contextmanager
+    def _noted(self, tx: Transaction) -> Iterator[None]:
+        """Note an open transaction of this task, so that an append outside it can see that it would wait for itself."""
+        task = asyncio.current_task()
+        self._open_transactions.setdefault(task, []).append(tx)
+        try:
+            yield
+        finally:
+            self._open_transactions[task].remove(tx)
+            if not self._open_transactions[task]:
+                del self._open_transactions[task]
+
+    def _check_open(self, stream_id: str | None) -> None:
+        if not self._is_open:
+            raise ClosedError("store")
+        if stream_id is not None and self._open_transactions:
+            for tx in self._open_transactions.get(asyncio.current_task(), ()):
+                if stream_id in tx.written:
+                    raise SelfDeadlockError(stream_id)

@@ -1,0 +1,161 @@
+"""What a store stands on: the `Log`, a narrow port that PostgreSQL and the in-memory store of the testing kit fill.
+
+It speaks of stored events only; models, metadata and typed errors are the store's business above it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
+    from datetime import datetime
+    from uuid import UUID
+
+    from eventstore.codec import EncodedEvent, StoredEvent
+    from eventstore.db import Connection, Database
+    from eventstore.events import StreamInfo
+
+LAST_VERSION: Final = 2**63 - 1
+"""Above every stream version: no upper bound."""
+
+
+class AppendOutcome(NamedTuple):
+    """What the log answered to an append.
+
+    Attributes:
+        kind: `appended`, `wrong_version`, or `ids_known` (an id is in the stream already; nothing was appended).
+        version: The stream's version now.
+        position: The last appended event's position; None when nothing was appended.
+    """
+
+    kind: str
+    version: int
+    position: int | None
+
+
+class StreamRange(NamedTuple):
+    """Which events of a stream a reader wants; bounds are inclusive, None is no bound."""
+
+    stream_id: str
+    from_version: int = 1
+    to_version: int = LAST_VERSION
+    event_types: Sequence[str] | None = None
+    occurred_until: datetime | None = None
+    recorded_until: datetime | None = None
+    backwards: bool = False
+
+
+class LogRange(NamedTuple):
+    """Which events of the log a reader wants: after a position (exclusive), up to the high-water mark."""
+
+    categories: Sequence[str] | None = None
+    event_types: Sequence[str] | None = None
+    recorded_from: datetime | None = None
+
+
+class LogPage(NamedTuple):
+    """A stretch of the log.
+
+    Attributes:
+        events: The wanted events in it, in order.
+        last_position: The position of the last event looked at, wanted or not; None when there was none.
+        last_event_id: That event's id, for a checkpoint.
+        full: Whether the stretch was as long as asked for, so that there may be more.
+    """
+
+    events: list[StoredEvent]
+    last_position: int | None
+    last_event_id: UUID | None
+    full: bool
+
+
+class StoredSnapshot(NamedTuple):
+    """A snapshot as it is stored; `event_id` is that of the event at `stream_version` when it was taken."""
+
+    stream_version: int
+    event_id: UUID
+    state: str
+
+
+class Log(Protocol):
+    """The operations a store needs of its log."""
+
+    async def append(
+        self, stream_id: str, expected: int, events: Sequence[EncodedEvent], *, look_up_ids: bool
+    ) -> AppendOutcome:
+        """Append events if the stream is as expected (see `streams.wire_version`)."""
+        ...
+
+    async def events_by_ids(self, stream_id: str, event_ids: Sequence[UUID]) -> list[StoredEvent]:
+        """Return the stream's events that have one of these ids, by version."""
+        ...
+
+    async def read_stream(self, wanted: StreamRange, limit: int) -> list[StoredEvent]:
+        """Return the first `limit` events of a range."""
+        ...
+
+    async def high_water(self) -> int:
+        """Return the position up to which nothing can appear late."""
+        ...
+
+    async def last_drawn(self) -> int:
+        """Return the last position handed out: a cheap question whether anything has happened."""
+        ...
+
+    async def read_all(self, wanted: LogRange, after: int, up_to: int, limit: int) -> LogPage:
+        """Return the wanted ones among the next `limit` events after a position."""
+        ...
+
+    async def event_at(self, position: int) -> UUID | None:
+        """Return the id of the event at a position."""
+        ...
+
+    async def stream_info(self, stream_id: str) -> StreamInfo | None:
+        """Return a stream at a glance."""
+        ...
+
+    async def list_streams(self, after: str, category: str | None, limit: int) -> list[StreamInfo]:
+        """Return streams in the order of their ids."""
+        ...
+
+    async def load_folded(
+        self, stream_id: str, fingerprint: str, to_version: int, limit: int
+    ) -> tuple[StoredSnapshot | None, list[StoredEvent]]:
+        """Return the snapshot of a shape, if there is one, and the events from its version (inclusive) on."""
+        ...
+
+    async def save_snapshot(self, stream_id: str, fingerprint: str, snapshot: StoredSnapshot) -> None:
+        """Keep a snapshot, unless a later one of the same shape is there."""
+        ...
+
+    async def snapshot_versions(self, stream_ids: Sequence[str], fingerprint: str) -> dict[str, tuple[int, datetime]]:
+        """Return, for those of the streams that have a snapshot of this shape, its version and when it was taken."""
+        ...
+
+    async def delete_snapshots(self, stream_id: str) -> None:
+        """Forget a stream's snapshots."""
+        ...
+
+
+class Backend(Protocol):
+    """A log and its transactions."""
+
+    @property
+    def log(self) -> Log:
+        """The log where each operation is a transaction of its own."""
+        ...
+
+    @property
+    def database(self) -> Database | None:
+        """The way to PostgreSQL; None in memory."""
+        ...
+
+    def begin(self) -> AbstractAsyncContextManager[tuple[Log, Connection | None]]:
+        """Open a transaction: the log inside it, and its connection (None in memory)."""
+        ...
+
+    async def has_committed(self, written: Mapping[str, Sequence[UUID]], reason: str) -> bool:
+        """Find out whether a transaction whose COMMIT got no answer happened; `written` are its ids by stream."""
+        ...

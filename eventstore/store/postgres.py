@@ -1,0 +1,149 @@
+"""The log in PostgreSQL: each operation is one named query on a session."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+from eventstore.codec import StoredEvent
+from eventstore.events import StreamInfo
+from eventstore.store.commit import has_committed
+from eventstore.store.log import AppendOutcome, LogPage, LogRange, StoredSnapshot, StreamRange
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from uuid import UUID
+
+    from eventstore.codec import EncodedEvent
+    from eventstore.db import Connection, Database, Session
+
+
+class PostgresLog:
+    """A `Log` on a session: a pool, where each call is a transaction, or a connection that is inside one."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def append(
+        self, stream_id: str, expected: int, events: Sequence[EncodedEvent], *, look_up_ids: bool
+    ) -> AppendOutcome:
+        """Append events in one round trip; see the SQL function `append`."""
+        columns = list(zip(*events, strict=True))
+        ids, types, versions, data, metadata, correlations, causations, occurred, _ = columns
+        row = await self._session.fetchrow(
+            "append",
+            stream_id,
+            expected,
+            look_up_ids,
+            ids,
+            types,
+            versions,
+            data,
+            metadata,
+            correlations,
+            causations,
+            occurred,
+        )
+        return AppendOutcome(*cast("Sequence[Any]", row))
+
+    async def events_by_ids(self, stream_id: str, event_ids: Sequence[UUID]) -> list[StoredEvent]:
+        """Return the stream's events that have one of these ids, by version."""
+        return [StoredEvent(*row) for row in await self._session.fetch("events_by_ids", stream_id, list(event_ids))]
+
+    async def read_stream(self, wanted: StreamRange, limit: int) -> list[StoredEvent]:
+        """Return the first `limit` events of a range."""
+        rows = await self._session.fetch(
+            "read_stream_backwards" if wanted.backwards else "read_stream",
+            wanted.stream_id,
+            wanted.from_version,
+            wanted.to_version,
+            wanted.event_types,
+            wanted.occurred_until,
+            wanted.recorded_until,
+            limit,
+        )
+        return [StoredEvent(*row) for row in rows]
+
+    async def high_water(self) -> int:
+        """Return the position up to which nothing can appear late."""
+        return await self._number("high_water")
+
+    async def last_drawn(self) -> int:
+        """Return the last position handed out."""
+        return await self._number("last_drawn")
+
+    async def read_all(self, wanted: LogRange, after: int, up_to: int, limit: int) -> LogPage:
+        """Return the wanted ones among the next `limit` events after a position."""
+        rows = await self._session.fetch(
+            "read_all", after, up_to, limit, wanted.categories, wanted.event_types, wanted.recorded_from
+        )
+        if not rows:
+            return LogPage([], None, None, full=False)
+        last = rows[-1]
+        unfiltered = wanted == LogRange()
+        return LogPage(
+            [StoredEvent(*row[1:]) for row in rows if row[0]],
+            last_position=last[1],
+            last_event_id=last[4],
+            full=len(rows) == limit if unfiltered else last[1] < up_to,
+        )
+
+    async def event_at(self, position: int) -> UUID | None:
+        """Return the id of the event at a position."""
+        row = await self._session.fetchrow("event_at", position)
+        return row[0] if row else None
+
+    async def stream_info(self, stream_id: str) -> StreamInfo | None:
+        """Return a stream at a glance."""
+        row = await self._session.fetchrow("stream_info", stream_id)
+        return StreamInfo(*row) if row else None
+
+    async def list_streams(self, after: str, category: str | None, limit: int) -> list[StreamInfo]:
+        """Return streams in the order of their ids."""
+        return [StreamInfo(*row) for row in await self._session.fetch("list_streams", after, category, limit)]
+
+    async def load_folded(
+        self, stream_id: str, fingerprint: str, to_version: int, limit: int
+    ) -> tuple[StoredSnapshot | None, list[StoredEvent]]:
+        """Return the snapshot of a shape, if there is one, and the events from its version (inclusive) on."""
+        rows = await self._session.fetch("load_folded", stream_id, fingerprint, to_version, limit)
+        if rows and rows[0][0] is None:
+            first = rows[0]
+            return StoredSnapshot(first[2], first[3], first[6]), [StoredEvent(*row) for row in rows[1:]]
+        return None, [StoredEvent(*row) for row in rows]
+
+    async def save_snapshot(self, stream_id: str, fingerprint: str, snapshot: StoredSnapshot) -> None:
+        """Keep a snapshot, unless a later one of the same shape is there."""
+        await self._session.fetch("save_snapshot", stream_id, fingerprint, *snapshot)
+
+    async def snapshot_versions(self, stream_ids: Sequence[str], fingerprint: str) -> dict[str, tuple[int, datetime]]:
+        """Return, for those of the streams that have a snapshot of this shape, its version and when it was taken."""
+        rows = await self._session.fetch("snapshot_versions", list(stream_ids), fingerprint)
+        return {stream_id: (version, taken_at) for stream_id, version, taken_at in rows}
+
+    async def delete_snapshots(self, stream_id: str) -> None:
+        """Forget a stream's snapshots."""
+        await self._session.fetch("delete_snapshots", stream_id)
+
+    async def _number(self, query: str) -> int:
+        row = await self._session.fetchrow(query)
+        return int(cast("Sequence[Any]", row)[0])
+
+
+class PostgresBackend:
+    """The log in PostgreSQL and its transactions."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.log = PostgresLog(database)
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[tuple[PostgresLog, Connection]]:
+        """Open a READ COMMITTED transaction."""
+        async with self.database.transaction() as session:
+            yield PostgresLog(session), session.connection
+
+    async def has_committed(self, written: Mapping[str, Sequence[UUID]], reason: str) -> bool:
+        """Find out whether a transaction whose COMMIT got no answer happened; see `commit`."""
+        return await has_committed(self.database, written, reason)

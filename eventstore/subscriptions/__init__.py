@@ -1,0 +1,7 @@
+"""Following the log: a reader that never skips, the checkpoint it comes back to, and the lease that keeps it alone."""
+
+from eventstore.subscriptions.checkpoints import Checkpoint, Checkpoints
+from eventstore.subscriptions.following import Batch, LogFollower
+from eventstore.subscriptions.leases import Lease, Leases
+
+__all__ = ["Batch", "Checkpoint", "Checkpoints", "Lease", "Leases", "LogFollower"]
