@@ -4,6 +4,8 @@ Append versioned events to streams, fold them into aggregates, keep snapshots, p
 Everything a service needs is here; the testing kit is in `eventstore.testing`, migrations run by `eventstore migrate`.
 """
 
+import logging
+
 from eventstore.aggregates import Aggregate, Decider, DeciderRepository, Folded, Repository, handles
 from eventstore.codec import EventTypes, Upcast
 from eventstore.errors import (
@@ -89,3 +91,5 @@ __all__ = [
     "slice_of",
     "slower_than",
 ]
+
+logging.getLogger("eventstore").addHandler(logging.NullHandler())  # what is logged where is the service's decision

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
@@ -54,11 +53,10 @@ async def running(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 def _raise_single(failures: BaseExceptionGroup[BaseException]) -> None:
     """Raise the only failure of a group by itself: callers catch typed errors, not groups."""
-    if len(failures.exceptions) == 1:
-        only = failures.exceptions[0]
-        if isinstance(only, BaseExceptionGroup):
-            _raise_single(only)
-        with contextlib.suppress(AttributeError):
-            only.__suppress_context__ = True
-        raise only
-    raise failures
+    distinct = {id(error): error for error in failures.exceptions}
+    if len(distinct) > 1:
+        raise failures
+    (only,) = distinct.values()
+    if isinstance(only, BaseExceptionGroup):
+        _raise_single(only)
+    raise only from only.__cause__

@@ -24,6 +24,14 @@ MIN_POOL_SIZE: Final = 2
 _MIN_SERVER: Final = 150000
 _CONNECT_TIMEOUT: Final = 10.0
 
+_OWN_SETTINGS: Final = {
+    "application_name": "eventstore",
+    # An abandoned transaction holds its streams and all readers of the log, so its life is bounded.
+    "idle_in_transaction_session_timeout": "60s",
+    "tcp_user_timeout": "10s",
+}
+"""Session settings of an own pool. PgBouncer refuses them as startup parameters: set them on the role there."""
+
 Connection: TypeAlias = asyncpg.Connection
 Row = Sequence[Any]
 
@@ -228,7 +236,7 @@ async def _own_pool(dsn: str, size: int, *, pgbouncer: bool) -> asyncpg.Pool:
         timeout=_CONNECT_TIMEOUT,
         statement_cache_size=0 if pgbouncer else 256,
         reset=no_reset,
-        server_settings=None if pgbouncer else {"application_name": "eventstore"},
+        server_settings=None if pgbouncer else _OWN_SETTINGS,
     )
 
 

@@ -8,12 +8,12 @@ a handler that fails, or a checkpoint that does not fit the log, ends the worker
 
 from __future__ import annotations
 
-import asyncio
+import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from eventstore.errors import LeaseLostError, TransactionConflictError, UnavailableError
-from eventstore.lifecycle import Backoff
+from eventstore.lifecycle import Backoff, running
 from eventstore.projections.applying import ProjectionRunner
 from eventstore.store.log import LogRange
 from eventstore.subscriptions import Checkpoints, Leases, LogFollower
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from eventstore.store import EventStore
     from eventstore.subscriptions import Batch, Checkpoint, Lease
 
-BATCH = 500
+log = logging.getLogger(__name__)
+
+BATCH: Final = 500
 """Events applied in one transaction."""
 
 
@@ -42,7 +44,7 @@ class ProjectionWorker:
         self._rebuilding = rebuilding
         self._projection = projection
         self._name = projection.consumer_name
-        self.progress = Progress()
+        self.progress = Progress(f"projection {self._name!r}")
 
     async def run(self) -> None:
         """Follow the log until cancelled.
@@ -53,20 +55,25 @@ class ProjectionWorker:
             CodecError: An event cannot be read.
         """
         backoff = Backoff()
-        while True:
-            try:
-                async with Leases(self._store.database).holding(f"projection:{self._name}") as lease:
-                    backoff.reset()
-                    await self._follow(lease)
-            except (UnavailableError, LeaseLostError, TransactionConflictError):
+        with self.progress.running():
+            while True:
+                try:
+                    async with Leases(self._store.database).holding(f"projection:{self._name}") as lease:
+                        backoff.reset()
+                        await self._follow(lease)
+                except (UnavailableError, LeaseLostError, TransactionConflictError) as error:
+                    log.warning("projection %s starts over: %s", self._name, error)
+                self.progress.enter("waiting")
                 await backoff.wait()
 
     async def _follow(self, lease: Lease) -> None:
+        self.progress.enter("starting")
         runner = ProjectionRunner(self._store, self._projection, rebuilding=self._rebuilding)
         async with runner.opened():
             checkpoint = await Checkpoints(self._store.database).load(self._name)
             await require_on_log(self._store.log, self._name, checkpoint)
             self.progress.reached(checkpoint.position)
+            self.progress.enter("working")
             checkpoint = replace(checkpoint, epoch=lease.epoch)
             wanted = LogRange(event_types=runner.event_types)
             async for batch in LogFollower(self._store.log, checkpoint, wanted=wanted, batch=BATCH):
@@ -86,12 +93,5 @@ class ProjectionWorker:
         Raises:
             ProjectionFailedError: A handler failed; the read model stays before that event.
         """
-        target = await self._store.log.high_water()
-        following = asyncio.create_task(self.run())
-        waiting = asyncio.create_task(self.progress.wait_for(target))
-        done, _ = await asyncio.wait({following, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (following, waiting):
-            task.cancel()
-        await asyncio.gather(following, waiting, return_exceptions=True)
-        if following in done:
-            following.result()
+        async with running(self.run()):
+            await self.progress.caught_up(self._store.log)

@@ -8,6 +8,7 @@ the same work twice.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from eventstore.store import EventStore
     from eventstore.subscriptions import Lease
 
+log = logging.getLogger(__name__)
+
 _AT_ONCE: Final = 4
 """Streams folded at the same time."""
 
@@ -53,7 +56,7 @@ class SnapshotManager:
         self._by_category = {shape.category: (shape, policy) for shape, policy in policies.items()}
         self._name = f"snapshots:{name}"
         self._slow: asyncio.Queue[tuple[str, float]] = asyncio.Queue(maxsize=1000)
-        self.progress = Progress()
+        self.progress = Progress(self._name)
 
     async def run(self) -> None:
         """Follow the log, and the loads of this process, until cancelled.
@@ -64,8 +67,9 @@ class SnapshotManager:
         """
         self._store.on_load.append(self._notice_load)
         try:
-            async with running(self._fold_slow_ones()):
-                await self._follow_with_lease()
+            with self.progress.running():
+                async with running(self._fold_slow_ones()):
+                    await self._follow_with_lease()
         finally:
             self._store.on_load.remove(self._notice_load)
 
@@ -76,13 +80,17 @@ class SnapshotManager:
                 async with Leases(self._store.database).holding(self._name) as lease:
                     backoff.reset()
                     await self._follow(lease)
-            except (UnavailableError, LeaseLostError, TransactionConflictError):
-                await backoff.wait()
+            except (UnavailableError, LeaseLostError, TransactionConflictError) as error:
+                log.warning("%s starts over: %s", self._name, error)
+            self.progress.enter("waiting")
+            await backoff.wait()
 
     async def _follow(self, lease: Lease) -> None:
         checkpoints = Checkpoints(self._store.database)
         checkpoint = await checkpoints.load(self._name)
         await require_on_log(self._store.log, self._name, checkpoint)
+        self.progress.reached(checkpoint.position)
+        self.progress.enter("working")
         checkpoint = replace(checkpoint, epoch=lease.epoch)
         wanted = LogRange(categories=list(self._by_category))
         async for batch in LogFollower(self._store.log, checkpoint, wanted=wanted):

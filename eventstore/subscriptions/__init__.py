@@ -3,5 +3,6 @@
 from eventstore.subscriptions.checkpoints import Checkpoint, Checkpoints
 from eventstore.subscriptions.following import Batch, LogFollower
 from eventstore.subscriptions.leases import Lease, Leases
+from eventstore.subscriptions.progress import Progress
 
-__all__ = ["Batch", "Checkpoint", "Checkpoints", "Lease", "Leases", "LogFollower"]
+__all__ = ["Batch", "Checkpoint", "Checkpoints", "Lease", "Leases", "LogFollower", "Progress"]

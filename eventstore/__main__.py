@@ -1,0 +1,5 @@
+"""`python -m eventstore` is the `eventstore` command."""
+
+from eventstore.cli import main
+
+main()
