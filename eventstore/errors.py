@@ -271,7 +271,7 @@ class WrongEventLoopError(ConfigurationError):
     """A store belongs to the event loop it was opened in; open another one in this loop."""
 
     def __init__(self) -> None:
-        super().__init__("this store was opened in another event loop: open one in each loop, or use a portal")
+        super().__init__("this store was opened in another event loop: open one in each loop that uses it")
 
 
 class ClosedError(ConfigurationError):

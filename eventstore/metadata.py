@@ -7,6 +7,7 @@ where it would stay behind after a `break`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,6 +19,8 @@ from eventstore.errors import InvalidArgumentError
 
 MAX_ID_LENGTH: Final = 255
 """The longest correlation, causation or command id and actor name, in characters."""
+
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -49,8 +52,8 @@ class Metadata:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, str) or not 0 < len(value) <= MAX_ID_LENGTH):
                 raise InvalidArgumentError(f"{name} must be a string of 1 to {MAX_ID_LENGTH} characters")
-            if value is not None and "\x00" in value:
-                raise InvalidArgumentError(f"{name} must not hold a NUL character")
+            if value is not None and ("\x00" in value or _SURROGATE.search(value)):
+                raise InvalidArgumentError(f"{name} must hold neither a NUL character nor a lone surrogate")
         for name in self.extra:
             if not isinstance(name, str) or name.startswith("$"):
                 raise InvalidArgumentError(

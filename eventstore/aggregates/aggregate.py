@@ -64,7 +64,7 @@ class Aggregate(Generic[S, E]):
     """
 
     shape: ClassVar[Shape[Any]]
-    evolve: ClassVar[Callable[[Any, Any], Any]]
+    evolve: ClassVar[Any]  # a callable type would be taken for a method, and refuse `evolve = staticmethod(function)`
 
     def __init_subclass__(
         cls, *, category: str | None = None, initial: Callable[[], Any] | None = None, snapshot_version: int = 1

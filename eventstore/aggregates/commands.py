@@ -1,4 +1,7 @@
-"""Running a command against a stream: look whether it ran before, load, decide, append; again after a conflict."""
+"""Running a command against a stream: load, look whether it ran before, decide, append; again after a conflict.
+
+It looks after it has loaded: whatever it decides on is then without the command's own events, or the append conflicts.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from eventstore.clock import command_event_id
-from eventstore.errors import ConcurrencyError, InvalidArgumentError
+from eventstore.errors import ConcurrencyError, IdempotencyError, InvalidArgumentError, TransactionConflictError
 from eventstore.events import BEGINNING, AppendResult, RawEvent
 from eventstore.lifecycle import Backoff
 from eventstore.metadata import MAX_ID_LENGTH, Metadata
@@ -22,32 +25,44 @@ ATTEMPTS: Final = 20
 """How often a command is decided again before its conflict is the caller's; each conflict means somebody else won."""
 
 Attempt = Callable[[], Awaitable[AppendResult]]
-"""Loads, decides and appends, once."""
+"""Loads, looks for an earlier result, decides and appends, once."""
 
 
-async def run_command(operations: Operations, stream_id: str, attempt: Attempt, command_id: str | None) -> AppendResult:
+async def run_command(attempt: Attempt, command_id: str | None, *, inside: bool) -> AppendResult:
     """Run a command until it has been decided on the stream's latest state; a repeated one returns its first result.
+
+    Args:
+        attempt: Runs it once.
+        command_id: Names it, if it may be a repetition.
+        inside: Whether it runs inside a transaction, which PostgreSQL can end: then only its owner can run it again.
 
     Raises:
         ConcurrencyError: It lost against other writers `ATTEMPTS` times.
     """
+    # A named command's ids can be known with other content only if it has just run on a later state: find its result.
+    again: tuple[type[Exception], ...] = (
+        (ConcurrencyError,) if command_id is None else (ConcurrencyError, IdempotencyError)
+    )
     backoff = Backoff(first=0.001, most=0.1)
     for left in range(ATTEMPTS, 0, -1):
-        if command_id is not None:
-            done = await _earlier_result(operations, stream_id, command_id)
-            if done is not None:
-                return done
         try:
             return await attempt()
-        except ConcurrencyError:
-            if left == 1:
+        except again as error:
+            if left == 1 or (inside and isinstance(error, TransactionConflictError)):
                 raise
             await (asyncio.sleep(0) if left == ATTEMPTS else backoff.wait())
     raise AssertionError("unreachable")
 
 
-async def _earlier_result(operations: Operations, stream_id: str, command_id: str) -> AppendResult | None:
-    """Return what the command's first run appended, if it ran: its events lie together, in the order of their ids."""
+async def earlier_result(
+    operations: Operations, stream_id: str, version: int, command_id: str | None
+) -> AppendResult | None:
+    """Return what the command's first run appended, if it ran: its events lie together, in the order of their ids.
+
+    Asked once the stream is loaded: at version 0 nothing has run, and what runs from then on conflicts.
+    """
+    if command_id is None or version == 0:
+        return None
     first = await operations.log.events_by_ids(stream_id, [command_event_id(command_id, stream_id, 0)])
     if not first:
         return None

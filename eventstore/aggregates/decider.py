@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from pydantic import BaseModel
 from typing_extensions import TypeForm
 
-from eventstore.aggregates.commands import append_decided, checked_command_id, run_command
+from eventstore.aggregates.commands import append_decided, checked_command_id, earlier_result, run_command
 from eventstore.aggregates.folding import Folded, Shape, load_as_of
 from eventstore.errors import AggregateNotFoundError
 from eventstore.events import NewEvent
@@ -120,6 +120,9 @@ class DeciderRepository(Generic[C, S, E]):
 
         async def attempt() -> AppendResult:
             folded = await load_as_of(operations, shape, stream_id)
+            done = await earlier_result(operations, stream_id, folded.version, named)
+            if done is not None:
+                return done
             decided: list[Any] = [
                 event if isinstance(event, NewEvent) else NewEvent(event)
                 for event in self._decider.decide(command, folded.state)
@@ -128,4 +131,4 @@ class DeciderRepository(Generic[C, S, E]):
                 operations, stream_id, folded.version, folded.position, decided, command_id=named, metadata=metadata
             )
 
-        return await run_command(operations, stream_id, attempt, named)
+        return await run_command(attempt, named, inside=tx is not None)

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from eventstore.aggregates.commands import append_decided, checked_command_id, run_command
+from eventstore.aggregates.commands import append_decided, checked_command_id, earlier_result, run_command
 from eventstore.aggregates.folding import load_as_of
 from eventstore.errors import AggregateNotFoundError, InvalidArgumentError
 
@@ -110,12 +110,15 @@ class Repository(Generic[A]):
 
         async def attempt() -> AppendResult:
             aggregate = await self._load(key, None, None, None, tx)
+            done = await earlier_result(operations, aggregate.stream_id, aggregate.version, named)
+            if done is not None:
+                return done
             outcome = command(aggregate)
             if inspect.isawaitable(outcome):
                 await outcome
             return await self._save(aggregate, named, metadata, operations)
 
-        return await run_command(operations, self._kind.shape.stream_id(key), attempt, named)
+        return await run_command(attempt, named, inside=tx is not None)
 
     async def exists(self, key: str, *, tx: Transaction | None = None) -> bool:
         """Whether the aggregate has events."""

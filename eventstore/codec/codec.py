@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from pydantic import BaseModel, ValidationError
 
 from eventstore.codec import payload
+from eventstore.codec.registry import Upcast
 from eventstore.errors import (
     InvalidArgumentError,
     NewerSchemaVersionError,
@@ -26,8 +28,12 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from eventstore.clock import Clock, IdGenerator
-    from eventstore.codec.registry import EventType, EventTypes
+    from eventstore.codec.registry import Data, EventType, EventTypes, Upcaster
     from eventstore.codec.selection import Selection
+
+
+_MAX_UPCASTS: Final = 1000
+"""The most steps from a stored event to what it is today."""
 
 
 class EncodedEvent(NamedTuple):
@@ -42,6 +48,9 @@ class EncodedEvent(NamedTuple):
     causation_id: str | None
     occurred_at: datetime
     chosen_id: bool
+
+    def __repr__(self) -> str:
+        return f"EncodedEvent({self.event_type}, event_id={self.event_id})"
 
 
 class StoredEvent(NamedTuple):
@@ -59,6 +68,20 @@ class StoredEvent(NamedTuple):
     causation_id: str | None
     occurred_at: datetime
     recorded_at: datetime
+
+    def __repr__(self) -> str:
+        return f"StoredEvent({self.event_type} v{self.stream_version} of {self.stream_id}, position={self.position})"
+
+
+class Interpreted(NamedTuple):
+    """What a stored event is today: its data (a model, or `RawEvent`), and the type and version that it has now."""
+
+    data: Any
+    event_type: str
+    schema_version: int
+
+    def __repr__(self) -> str:
+        return f"Interpreted({self.event_type}, schema_version={self.schema_version})"
 
 
 class Codec:
@@ -110,8 +133,16 @@ class Codec:
 
     # --- reading -------------------------------------------------------------------------------------------------
 
-    def decode(self, stored: StoredEvent, selection: Selection) -> Iterator[RecordedEvent[Any]]:
-        """Yield the events that a stored one is today: one, or what its upcasters make of it, if it was asked for.
+    def decode(self, stored: StoredEvent, selection: Selection) -> Sequence[RecordedEvent[Any]]:
+        """Return the events that a stored one is today: one, or what its upcasters make of it, if it was asked for.
+
+        Raises:
+            CodecError: As `interpret` does.
+        """
+        return [_around(stored, today) for today in self.interpret(stored, selection)]
+
+    def interpret(self, stored: StoredEvent, selection: Selection) -> Sequence[Interpreted]:
+        """Return the same without what was recorded beside the data, which folding has no use for.
 
         Raises:
             UnknownEventTypeError: Its type is not registered, and raw events were not asked for.
@@ -122,13 +153,10 @@ class Codec:
         event_type = self.types.named(stored.event_type)
         if event_type is not None and event_type.version == stored.schema_version:
             if selection.wants(event_type.model):
-                yield _recorded(stored, event_type, stored.data)
-            elif selection.raw:
-                yield _raw(stored)
-            return
+                return [_validated(stored, event_type, stored.data)]
+            return [_raw(stored)] if selection.raw else []
         if selection.raw and (selection.models == frozenset() or not self._is_known(stored)):
-            yield _raw(stored)
-            return
+            return [_raw(stored)]
         if event_type is not None and stored.schema_version > event_type.version:
             raise NewerSchemaVersionError(
                 stored.event_type,
@@ -137,9 +165,12 @@ class Codec:
                 stored.stream_id,
                 stored.stream_version,
             )
-        for current, data in self._upcast(stored):
-            if selection.wants(current.model):
-                yield _recorded(stored, current, data)
+        wanted = [
+            _validated(stored, current, data)
+            for current, data in self._upcast(stored)
+            if selection.wants(current.model)
+        ]
+        return wanted or ([_raw(stored)] if selection.raw else [])
 
     def same_content(self, encoded: EncodedEvent, stored: StoredEvent) -> bool:
         """Whether a stored event is the same fact as one that is appended: values are compared, metadata is not."""
@@ -158,33 +189,49 @@ class Codec:
 
     def _upcast(self, stored: StoredEvent) -> Iterator[tuple[EventType, str]]:
         """Yield the current type and JSON of each event that a stored one of an older schema version becomes."""
-        waiting = deque([(stored.event_type, stored.schema_version, json.loads(stored.data))])
-        while waiting:
+        waiting = deque([Upcast(stored.event_type, stored.schema_version, json.loads(stored.data))])
+        for _ in range(_MAX_UPCASTS):
+            if not waiting:
+                return
             name, version, data = waiting.popleft()
             event_type = self.types.named(name)
             if event_type is not None and event_type.version == version:
-                yield event_type, json.dumps(data)
+                yield event_type, _dumped(stored, data)
                 continue
             upcaster = self.types.upcaster_from(name, version)
             if upcaster is None:
                 if event_type is None:
                     raise UnknownEventTypeError(name, stream_id=stored.stream_id, stream_version=stored.stream_version)
-                raise _upcast_error(stored, f"there is no upcaster from version {version}")
-            try:
-                result = upcaster(data)
-            except Exception as error:
-                raise _upcast_error(stored, f"its upcaster raised {type(error).__qualname__}") from error
-            if isinstance(result, dict):
-                waiting.appendleft((name, version + 1, result))
-            else:
-                waiting.extendleft((to.event_type, to.version, to.data) for to in reversed(result))
+                raise _upcast_error(stored, f"there is no upcaster from version {version} of {name!r}")
+            waiting.extendleft(reversed(_lifted(stored, name, version, upcaster, data)))
+        raise _upcast_error(stored, "its upcasters lead round in circles")
+
+
+def _lifted(stored: StoredEvent, name: str, version: int, upcaster: Upcaster, data: Data) -> Sequence[Upcast]:
+    """Return what an upcaster makes of one version: the next one, or the events that it becomes."""
+    try:
+        result = upcaster(data)
+    except Exception as error:
+        raise _upcast_error(stored, f"its upcaster raised {type(error).__qualname__}") from error
+    if isinstance(result, dict):
+        return [Upcast(name, version + 1, result)]
+    if isinstance(result, Sequence) and all(isinstance(to, Upcast) for to in result):
+        return result
+    raise _upcast_error(stored, f"its upcaster from version {version} returned neither a dict nor a sequence of Upcast")
+
+
+def _dumped(stored: StoredEvent, data: Data) -> str:
+    try:
+        return json.dumps(data)
+    except (TypeError, ValueError) as error:
+        raise _upcast_error(stored, f"its upcaster returned what is no JSON ({type(error).__qualname__})") from None
 
 
 def _upcast_error(stored: StoredEvent, problem: str) -> UpcastError:
     return UpcastError(stored.event_type, stored.schema_version, stored.stream_id, stored.stream_version, problem)
 
 
-def _recorded(stored: StoredEvent, event_type: EventType, data: str) -> RecordedEvent[Any]:
+def _validated(stored: StoredEvent, event_type: EventType, data: str) -> Interpreted:
     try:
         model = event_type.model.__pydantic_validator__.validate_json(data)
     except ValidationError as error:
@@ -195,22 +242,22 @@ def _recorded(stored: StoredEvent, event_type: EventType, data: str) -> Recorded
             stored.stream_version,
             payload.summary(error),
         ) from None
-    return _around(stored, model, event_type.name, event_type.version)
+    return Interpreted(model, event_type.name, event_type.version)
 
 
-def _raw(stored: StoredEvent) -> RecordedEvent[RawEvent]:
-    return _around(stored, RawEvent(json.loads(stored.data)), stored.event_type, stored.schema_version)
+def _raw(stored: StoredEvent) -> Interpreted:
+    return Interpreted(RawEvent(json.loads(stored.data)), stored.event_type, stored.schema_version)
 
 
-def _around(stored: StoredEvent, data: Any, event_type: str, schema_version: int) -> RecordedEvent[Any]:
+def _around(stored: StoredEvent, today: Interpreted) -> RecordedEvent[Any]:
     return RecordedEvent(
         Position(stored.position),
         stored.stream_id,
         stored.stream_version,
         stored.event_id,
-        event_type,
-        schema_version,
-        data,
+        today.event_type,
+        today.schema_version,
+        today.data,
         _decode_metadata(stored),
         stored.occurred_at,
         stored.recorded_at,
@@ -228,9 +275,12 @@ def _encode_metadata(metadata: Metadata, event_type: str) -> str | None:
     try:
         text = json.dumps(values, allow_nan=False, ensure_ascii=False)
         text.encode()
+        back = json.loads(text)
     except (TypeError, ValueError, RecursionError):
         raise UnstorablePayloadError(event_type, "its metadata is not plain JSON (NaN, a surrogate, a type?)") from None
-    if "\\u0000" in text and json.loads(text) != json.loads(text.replace("\\u0000", "")):
+    if back != values:
+        raise UnstorablePayloadError(event_type, "its metadata would come back changed (a tuple? a name that is none?)")
+    if payload.holds_nul(values):
         raise UnstorablePayloadError(event_type, "its metadata holds a NUL character")
     return text
 

@@ -36,14 +36,17 @@ def encode(event: BaseModel, event_type: str, max_bytes: int) -> str:
     """
     model = type(event)
     try:
-        payload = model.__pydantic_serializer__.to_json(event, by_alias=True, round_trip=True)
+        # No warnings: they quote values, and the round trip notices more than they do.
+        payload = model.__pydantic_serializer__.to_json(event, by_alias=True, round_trip=True, warnings=False)
     except (PydanticSerializationError, RecursionError) as error:
         problem = "it holds a lone surrogate, which is no character" if "surrogate" in str(error) else _SERIALISER
         raise UnstorablePayloadError(event_type, problem) from None
     if len(payload) > max_bytes:
         raise UnstorablePayloadError(event_type, f"it takes {len(payload)} bytes, at most {max_bytes} are allowed")
-    if _NUL in payload and any("\x00" in text for text in _strings(json.loads(payload))):
+    if _NUL in payload and holds_nul(json.loads(payload)):
         raise UnstorablePayloadError(event_type, "it holds a NUL character, which PostgreSQL cannot store in text")
+    if (b"NaN" in payload or b"Infinity" in payload) and _holds_constants(payload):
+        raise UnstorablePayloadError(event_type, "it holds NaN or an infinity, which are no JSON")
     if payload.count(b"[") + payload.count(b"{") > MAX_NESTING and _depth(json.loads(payload)) > MAX_NESTING:
         raise UnstorablePayloadError(event_type, f"it is nested deeper than {MAX_NESTING} levels")
     _prove_round_trip(event, model, payload, event_type)
@@ -70,6 +73,18 @@ def summary(error: ValidationError) -> str:
     """Return where and how validation failed, without the values that failed: those are payload."""
     problems = error.errors(include_url=False, include_context=False, include_input=False)
     return "; ".join(f"{'.'.join(map(str, p['loc'])) or 'the event'}: {p['type']}" for p in problems[:3])
+
+
+def holds_nul(value: Any) -> bool:
+    """Whether a JSON value holds a NUL character anywhere, names included."""
+    return any("\x00" in text for text in _strings(value))
+
+
+def _holds_constants(payload: bytes) -> bool:
+    """Whether a model was configured to write NaN or infinities as bare words (`ser_json_inf_nan="constants"`)."""
+    found: list[str] = []
+    json.loads(payload, parse_constant=found.append)
+    return bool(found)
 
 
 def _strings(value: Any) -> Iterable[str]:

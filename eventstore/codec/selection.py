@@ -35,7 +35,11 @@ class Selection:
         Raises:
             InvalidArgumentError: It is something else.
         """
-        return EVERYTHING if form is None else _selection(form)
+        if form is None:
+            return EVERYTHING
+        if isinstance(form, BaseModel):
+            raise InvalidArgumentError(f"of= takes models, not an event: pass {type(form).__qualname__}")
+        return _selection(form)
 
     def stored_names(self, types: EventTypes) -> list[str] | None:
         """Return the stored names that can become one of the models, for the query's filter; None is no filter."""

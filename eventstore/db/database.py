@@ -23,9 +23,12 @@ MIN_POOL_SIZE: Final = 2
 """The least size of a pool: while a transaction holds one connection, its outcome is resolved on another."""
 _MIN_SERVER: Final = 150000
 _CONNECT_TIMEOUT: Final = 10.0
+_ISOLATION: Final = "read committed"
+"""What everything here is written for. Where a role or a database has another default, each call says it."""
 
 _OWN_SETTINGS: Final = {
     "application_name": "eventstore",
+    "default_transaction_isolation": _ISOLATION,
     # An abandoned transaction holds its streams and all readers of the log, so its life is bounded.
     "idle_in_transaction_session_timeout": "60s",
     "tcp_user_timeout": "10s",
@@ -100,6 +103,7 @@ class Database:
         self._pgbouncer = pgbouncer
         self._pool: asyncpg.Pool | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._says_isolation = False
         size = pool_size if isinstance(source, str) else source.get_max_size()
         if size < MIN_POOL_SIZE:
             raise ConfigurationError(f"the pool has {size} connection(s), a store needs at least {MIN_POOL_SIZE}")
@@ -115,13 +119,16 @@ class Database:
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         if isinstance(self._source, str):
-            with connecting():
+            with connecting(self._source):
                 self._pool = await _own_pool(self._source, self._pool_size, pgbouncer=self._pgbouncer)
         else:
             self._pool = self._source
         try:
             async with self.connection() as connection:
                 _require_supported(connection)
+                with translated(self.schema):
+                    isolation = await connection.fetchval("SHOW default_transaction_isolation")
+                self._says_isolation = isolation != _ISOLATION
         except BaseException:
             await self._close()
             raise
@@ -158,14 +165,17 @@ class Database:
             connection = await self._pool.acquire()
         try:
             yield connection
-            if reset and not connection.is_closed():
-                await connection.reset()
+            if reset and isinstance(self._source, str) and not connection.is_closed():
+                await connection.reset()  # a pool that was passed in has rules of its own
         finally:
             await self._pool.release(connection)
 
     async def fetch(self, name: str, *args: Any) -> list[Row]:
         """Run a named query in a transaction of its own and return its rows."""
         async with self.connection() as connection:
+            if self._says_isolation:
+                async with self.transaction_on(connection) as session:
+                    return await session.fetch(name, *args)
             with translated(self.schema):
                 rows: list[Row] = await connection.fetch(self.queries[name], *args)
         return rows
@@ -188,13 +198,15 @@ class Database:
     @asynccontextmanager
     async def transaction_on(self, connection: Connection, *, keep: bool = True) -> AsyncIterator[ConnectionSession]:
         """Run the block in one READ COMMITTED transaction on a connection of the caller's."""
-        transaction = connection.transaction(isolation="read_committed")
         with translated(self.schema):
+            transaction = connection.transaction(isolation="read_committed")  # refused if it was closed meanwhile
             await transaction.start()
         try:
             yield ConnectionSession(connection, self.queries)
         except BaseException:
-            with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            with contextlib.suppress(
+                asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError
+            ):
                 await transaction.rollback()  # what the block raised matters more than a broken connection
             raise
         with translated(self.schema):
@@ -215,7 +227,7 @@ class Database:
             async with self.connection(reset=True) as connection:
                 yield connection
             return
-        with connecting():
+        with connecting(self._source):
             connection = await asyncpg.connect(
                 self._source, timeout=_CONNECT_TIMEOUT, statement_cache_size=0 if self._pgbouncer else 256
             )
@@ -243,4 +255,4 @@ async def _own_pool(dsn: str, size: int, *, pgbouncer: bool) -> asyncpg.Pool:
 def _require_supported(connection: Connection) -> None:
     version = connection.get_server_version()
     if version.major * 10_000 < _MIN_SERVER:
-        raise UnsupportedServerError(f"{version.major}.{version.minor}", str(_MIN_SERVER // 10_000))
+        raise UnsupportedServerError(f"{version.major}.{version.micro}", str(_MIN_SERVER // 10_000))

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
+from eventstore.db.scripts import head_revision
 from eventstore.errors import (
+    ClosedError,
     ConfigurationError,
     EventStoreError,
+    InvalidArgumentError,
     InvalidDsnError,
     MissingMigrationError,
     TransactionConflictError,
@@ -54,7 +57,7 @@ _NOT_MIGRATED = (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError, as
 
 
 @contextmanager
-def translated(schema: str) -> Iterator[None]:
+def translated(schema: str) -> Iterator[None]:  # noqa: C901 - a table: one case for each family of errors
     """Translate what the driver raises inside the block."""
     try:
         yield
@@ -63,17 +66,22 @@ def translated(schema: str) -> Iterator[None]:
     except _CONFLICT as error:
         raise TransactionConflictError(f"{error.args[0]}: run the whole transaction again") from None
     except _NOT_MIGRATED as error:
-        from eventstore.db.revisions import head_revision  # noqa: PLC0415 - revisions are read with translated errors
-
         if f"{schema}." not in str(error) and f'"{schema}"' not in str(error):
             raise ConfigurationError(f"PostgreSQL: {error.args[0]}") from None
         raise MissingMigrationError(schema, None, head_revision()) from None
     except _UNAVAILABLE as error:
         raise UnavailableError(f"PostgreSQL refuses work just now: {error.args[0]}") from None
-    except _LOST as error:
+    except (*_LOST, asyncpg.InternalClientError) as error:  # the latter: cut off at a bad moment for its state machine
         raise ConnectionLostError(f"the connection to PostgreSQL broke ({type(error).__name__})") from None
+    except asyncpg.DataError as error:  # its text quotes the value, which may be a payload
+        raise InvalidArgumentError(
+            f"PostgreSQL cannot take a value of this call ({type(error).__name__}, SQLSTATE {error.sqlstate}): is a "
+            "number too large, or a NUL character or a lone surrogate in a text?"
+        ) from None
     except asyncpg.InterfaceError as error:
-        if "closed" in str(error) or "released" in str(error):
+        if "released" in str(error):
+            raise ClosedError("transaction") from None
+        if "closed" in str(error):
             raise ConnectionLostError("the connection to PostgreSQL is closed") from None
         raise ConfigurationError(f"the PostgreSQL driver refuses the call: {error}") from None
     except asyncpg.PostgresError as error:
@@ -83,8 +91,14 @@ def translated(schema: str) -> Iterator[None]:
 
 
 @contextmanager
-def connecting() -> Iterator[None]:
-    """Translate what goes wrong while a connection is made; neither the address nor the password is shown."""
+def connecting(dsn: str | None = None) -> Iterator[None]:
+    """Translate what goes wrong while a connection is made; neither the address nor the password is shown.
+
+    Args:
+        dsn: The address, if the block is the first to use it: the driver would take an empty one for its defaults.
+    """
+    if dsn is not None and not dsn.startswith(("postgresql://", "postgres://")):
+        raise InvalidDsnError("it does not begin with postgresql://")
     try:
         yield
     except (asyncpg.InvalidPasswordError, asyncpg.InvalidAuthorizationSpecificationError):
@@ -114,3 +128,19 @@ def _without_address(error: Exception) -> str:
         if word in text:
             return problem
     return "it cannot be parsed"
+
+
+def passing_failure(error: Exception, connection: asyncpg.Connection) -> EventStoreError | None:
+    """Return what a failure of a caller's code on our connection means, if it passes without anybody mending the code.
+
+    Returns:
+        The connection broke, or PostgreSQL preferred another transaction; None when it says something of the code.
+    """
+    if isinstance(error, _CONFLICT):
+        return TransactionConflictError(f"{error.args[0]}: run the whole transaction again")
+    broke = isinstance(error, asyncpg.InternalClientError) or (
+        isinstance(error, _LOST) and isinstance(error, asyncpg.PostgresError)
+    )
+    if broke or connection.is_closed():
+        return ConnectionLostError(f"the connection to PostgreSQL broke ({type(error).__name__})")
+    return None

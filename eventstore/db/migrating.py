@@ -9,19 +9,22 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from typing import TYPE_CHECKING, Final
+import threading
+from typing import TYPE_CHECKING, Final, TextIO
 
 import asyncpg
 from alembic import command, context, op
 from alembic.config import Config
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from eventstore.db.database import DEFAULT_SCHEMA
 from eventstore.db.errors import connecting, translated
 from eventstore.db.queries import quoted
-from eventstore.db.revisions import VERSION_TABLE, current_revision, head_revision, known_revisions, scripts_dir
+from eventstore.db.revisions import VERSION_TABLE, current_revision
+from eventstore.db.scripts import head_revision, known_revisions, scripts_dir
 from eventstore.errors import ConfigurationError, SchemaTooNewError
 
 if TYPE_CHECKING:
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
 
 
 _MIGRATION_LOCK: Final = -0x6576_656E_7473_746F  # "eventsto" in ASCII; negative, so it is no store's low-water key
+
+_one_at_a_time: Final = threading.Lock()
+"""Alembic keeps its context in its modules, so that a process can run one migration at a time."""
 
 
 def namespace_of(schema: str) -> int:
@@ -51,7 +57,7 @@ async def migrate(dsn: str, *, schema: str = DEFAULT_SCHEMA, revision: str = "he
         SchemaTooNewError: The schema is newer than this code.
     """
     quoted(schema)
-    with connecting():
+    with connecting(dsn):
         connection = await asyncpg.connect(dsn, timeout=10)
     try:
         found = await current_revision(connection, schema)
@@ -60,10 +66,31 @@ async def migrate(dsn: str, *, schema: str = DEFAULT_SCHEMA, revision: str = "he
         config = Config(attributes={"dsn": dsn, "schema": schema})
         config.set_main_option("script_location", str(scripts_dir()))
         with translated(schema):
-            await asyncio.to_thread(command.upgrade, config, revision)  # Alembic is synchronous, and runs its own loop
+            await asyncio.to_thread(_upgrade, config, revision)  # Alembic is synchronous, and runs a loop of its own
         return await current_revision(connection, schema) or revision
     finally:
         await connection.close()
+
+
+def _upgrade(config: Config, revision: str) -> None:
+    try:
+        with _one_at_a_time:
+            command.upgrade(config, revision)
+    except DBAPIError as error:
+        raise (error.orig and error.orig.__cause__) or error from None  # the driver's own, which can be translated
+
+
+def write_sql(schema: str, out: TextIO) -> None:
+    """Write the SQL that creates a schema at the newest revision, for those who run it themselves.
+
+    Raises:
+        ConfigurationError: The schema's name is no identifier.
+    """
+    quoted(schema)
+    config = Config(output_buffer=out, attributes={"schema": schema})
+    config.set_main_option("script_location", str(scripts_dir()))
+    with _one_at_a_time:
+        command.upgrade(config, "head", sql=True)
 
 
 # --- what Alembic's env.py and the revisions use -----------------------------------------------------------------
@@ -114,7 +141,7 @@ def run_sql_file(name: str) -> None:
     sql = (scripts_dir() / "sql" / name).read_text(encoding="utf-8")
     sql = sql.replace("{schema}", quoted(schema)).replace("{namespace}", str(namespace_of(schema)))
     if context.is_offline_mode():
-        op.execute(sql)
+        op.get_context().impl.static_output(sql)  # as it is: op.execute would double each %
         return
     driver = op.get_bind().connection.dbapi_connection
     assert driver is not None  # noqa: S101 - an open connection has one

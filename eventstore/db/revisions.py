@@ -1,37 +1,18 @@
-"""Which schema revision a database is at, and which ones this code knows; no Alembic is loaded for it."""
+"""Which schema revision a database is at, held against the ones that this code knows; no Alembic is loaded for it."""
 
 from __future__ import annotations
 
-from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from eventstore.db.errors import translated
 from eventstore.db.queries import quoted
+from eventstore.db.scripts import head_revision, known_revisions
 from eventstore.errors import MissingMigrationError, SchemaTooNewError
 
 if TYPE_CHECKING:
     from eventstore.db.database import Database
 
 VERSION_TABLE: Final = "alembic_version"
-
-
-def scripts_dir() -> Path:
-    """Return the folder of the migrations: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).parent.parent
-    installed = package / "migrations"
-    return installed if installed.is_dir() else package.parent / "migrations"
-
-
-@lru_cache(maxsize=1)
-def known_revisions() -> tuple[str, ...]:
-    """Return the revisions that this code knows, oldest first: the numbers that the migrations' files begin with."""
-    return tuple(sorted(file.name.partition("_")[0] for file in (scripts_dir() / "versions").glob("[0-9]*.py")))
-
-
-def head_revision() -> str:
-    """Return the newest schema revision that this code knows."""
-    return known_revisions()[-1]
 
 
 async def current_revision(connection: Any, schema: str) -> str | None:

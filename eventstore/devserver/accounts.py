@@ -13,14 +13,17 @@ import shutil
 import stat
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from eventstore.devserver.errors import DevServerError
 from eventstore.devserver.processes import OsUser, run
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 UNPRIVILEGED = ("postgres", "nobody")
 REACHABLE_BASE = Path("/var/tmp")  # noqa: S108 - `_private_directory` checks who owns what is there
 CHECK_SECONDS = 30
-INSTALLATION = ("bin", "lib", "share")
 
 
 def server_account() -> OsUser | None:
@@ -53,7 +56,7 @@ def can_enter(account: OsUser | None, directory: Path) -> bool:
 
 def reachable_home(wanted: Path) -> Path:
     """A directory in /var/tmp that stands for `wanted`, always the same one."""
-    return _private_directory() / f"{wanted.name}-{_fingerprint(str(wanted.resolve()))}"
+    return _private_directory() / f"{wanted.name}-{_fingerprint(bytes(wanted.resolve()))}"
 
 
 def reachable_binaries(account: OsUser | None, bin_dir: Path) -> Path:
@@ -61,27 +64,42 @@ def reachable_binaries(account: OsUser | None, bin_dir: Path) -> Path:
 
     Raises DevServerError when the account can run neither.
     """
-    if account is None or _can_run(account, bin_dir / "postgres"):
+    if account is None or _can_run(account, bin_dir):
         return bin_dir
-    installation = bin_dir.parent
-    if not any((installation / "share").rglob("postgres.bki")):
+    root, parts = _movable_parts(bin_dir)
+    # Named by what is in it: every checkout that brings the same PostgreSQL shares one copy.
+    copy = _private_directory() / f"postgres-{_fingerprint((bin_dir / 'postgres').read_bytes())}"
+    if parts and not copy.exists():
+        _copy_for_everybody(root, parts, copy)
+    copied = copy / bin_dir.relative_to(root)
+    if not parts or not _can_run(account, copied):
         raise DevServerError(
             f"{account.name}, whom PostgreSQL runs as for root, cannot run the programs in {bin_dir}: "
             "let everybody read and enter that directory, or start as another user"
         )
-    made = (bin_dir / "postgres").stat()
-    copy = _private_directory() / f"postgres-{_fingerprint(f'{installation} {made.st_size} {made.st_mtime_ns}')}"
-    if not copy.exists():
-        _copy_for_everybody(installation, copy)
-    return copy / bin_dir.name
+    return copied
 
 
-def _copy_for_everybody(installation: Path, copy: Path) -> None:
-    """Copy what PostgreSQL needs to run, in one step, so that everybody can run it."""
+def _movable_parts(bin_dir: Path) -> tuple[Path, tuple[Path, ...]]:
+    """A directory, and what below it the programs need to run from a copy; nothing if they cannot be copied.
+
+    The programs look for the rest of themselves, and for the libraries that a wheel has beside its package, along
+    relative paths. A PostgreSQL that was built for its place has its share directory elsewhere.
+    """
+    installation = bin_dir.parent
+    if not any((installation / "share").rglob("postgres.bki")):
+        return installation, ()
+    parts = (bin_dir, installation / "lib", installation / "share")
+    libraries = installation.parent.with_name(f"{installation.parent.name}.libs")
+    return (libraries.parent, (*parts, libraries)) if libraries.is_dir() else (installation, parts)
+
+
+def _copy_for_everybody(root: Path, parts: Sequence[Path], copy: Path) -> None:
+    """Copy parts of a directory in one step, so that everybody can read them and run what can be run."""
     draft = Path(tempfile.mkdtemp(prefix=f"{copy.name}-", dir=copy.parent))
     try:
-        for part in INSTALLATION:
-            shutil.copytree(installation / part, draft / part, symlinks=True, ignore=shutil.ignore_patterns("doc"))
+        for part in parts:
+            shutil.copytree(part, draft / part.relative_to(root), symlinks=True)
         for path in (draft, *draft.rglob("*")):
             if not path.is_symlink():
                 mode = path.stat().st_mode
@@ -110,12 +128,16 @@ def _private_directory() -> Path:
     return directory
 
 
-def _can_run(account: OsUser, program: Path) -> bool:
+def _can_run(account: OsUser, bin_dir: Path) -> bool:
     try:
-        return run([program, "--version"], timeout=CHECK_SECONDS, cwd=Path("/"), user=account).returncode == 0
+        tried = [
+            run([bin_dir / program, "--version"], timeout=CHECK_SECONDS, cwd=Path("/"), user=account)
+            for program in ("initdb", "postgres")
+        ]
     except PermissionError:
         return False
+    return all(done.returncode == 0 for done in tried)
 
 
-def _fingerprint(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _fingerprint(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]

@@ -33,5 +33,6 @@ def tail(log: Path, *, since: int = 0) -> str:
 
 
 def last_lines(text: str) -> str:
-    """As much of the end of a long text as an error can quote."""
-    return "\n".join(text.splitlines()[-QUOTED_LINES:])
+    """As much of the end of a long text as an error can quote; Java's lines about where it was are left out."""
+    lines = [line for line in text.splitlines() if not line.startswith("\tat ")]
+    return "\n".join(lines[-QUOTED_LINES:])

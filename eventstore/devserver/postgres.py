@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
-import tempfile
 from pathlib import Path
 from subprocess import TimeoutExpired
 from typing import TYPE_CHECKING
@@ -85,6 +83,7 @@ class _Postgres(server.Kind):
     program = "postgres"
     preferred_port = 25_432
     log_name = "postgres.log"
+    marker = "PG_VERSION"
     port_is_taken = "could not bind"
     # Fast shutdown: sessions are cut, what is open rolls back, a checkpoint is written. Then, should something not
     # give way, immediate shutdown: the next start recovers from the write-ahead log.
@@ -111,13 +110,37 @@ class _Postgres(server.Kind):
 
     @override
     def prepare(self, home: server.Home) -> None:
-        for abandoned in home.path.parent.glob(f"{home.path.name}.new-*"):
-            shutil.rmtree(abandoned, ignore_errors=True)
-        if home.path.exists():
-            self._check_version(home)
-            _forget_reused_pid(home.path)
-        else:
-            self._initialise(home)
+        version_file = home.path / self.marker
+        if not version_file.exists():
+            return
+        found = version_file.read_text(encoding="ascii").strip()
+        if found != str(_major(home.version)):
+            raise DevServerError(
+                f"{home.path} was made by PostgreSQL {found} and cannot be served by {home.version}: "
+                f"use the programs of {found}, or delete it to begin anew"
+            )
+        _forget_reused_pid(home.path)
+
+    @override
+    def initialise(self, draft: Path, home: server.Home) -> None:
+        if self._account is not None:
+            os.chown(draft, self._account.uid, self._account.gid)
+        options = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-instructions"]
+        if self._settings.get("fsync") == "off":
+            options.append("--no-sync")
+        said = ""
+        for locale in LOCALES:
+            if len(locale) > 1 and _major(home.version) < BUILTIN_LOCALES_FROM:
+                continue
+            command = (self._binaries / "initdb", "-D", draft, *options, *locale)
+            try:
+                done = run(command, timeout=COMMAND_SECONDS, cwd=Path("/"), env=_environment(), user=self._account)
+            except TimeoutExpired as error:
+                raise DevServerError(f"initdb did not end within {COMMAND_SECONDS} s: is the disk busy?") from error
+            if done.returncode == 0:
+                return
+            said = done.stdout.strip()
+        raise DevServerError(f"initdb could not make a database in {draft.parent}:\n{said}")
 
     @override
     def launch(self, home: server.Home, port: int) -> server.Launch:
@@ -146,43 +169,6 @@ class _Postgres(server.Kind):
         if version is None:
             raise DevServerError(f"{program} does not run here: {said.strip()}; {INSTALL_ADVICE}")
         return version[1]
-
-    def _check_version(self, home: server.Home) -> None:
-        found = (home.path / "PG_VERSION").read_text(encoding="ascii").strip()
-        if _major(home.version) != int(found):
-            raise DevServerError(
-                f"{home.path} was made by PostgreSQL {found} and cannot be served by {home.version}: "
-                f"use the programs of {found}, or delete it to begin anew"
-            )
-
-    def _initialise(self, home: server.Home) -> None:
-        """Make the database beside its place, and move it there when it is whole."""
-        draft = Path(tempfile.mkdtemp(prefix=f"{home.path.name}.new-", dir=home.path.parent))
-        try:
-            if self._account is not None:
-                os.chown(draft, self._account.uid, self._account.gid)
-            self._run_initdb(draft, home.version)
-            draft.rename(home.path)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
-
-    def _run_initdb(self, directory: Path, version: str) -> None:
-        options = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-instructions"]
-        if self._settings.get("fsync") == "off":
-            options.append("--no-sync")
-        said = ""
-        for locale in LOCALES:
-            if len(locale) > 1 and _major(version) < BUILTIN_LOCALES_FROM:
-                continue
-            command = (self._binaries / "initdb", "-D", directory, *options, *locale)
-            try:
-                done = run(command, timeout=COMMAND_SECONDS, cwd=Path("/"), env=_environment(), user=self._account)
-            except TimeoutExpired as error:
-                raise DevServerError(f"initdb did not end within {COMMAND_SECONDS} s: is the disk busy?") from error
-            if done.returncode == 0:
-                return
-            said = done.stdout.strip()
-        raise DevServerError(f"initdb could not make a database in {directory.parent}:\n{said}")
 
 
 def _forget_reused_pid(database: Path) -> None:

@@ -46,8 +46,8 @@ class ServerProcess:
         return _start_time(self.pid, zombies=False) == self.started
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal; nothing happens if the process has ended, even if its pid belongs to another one now."""
-        with suppress(ProcessLookupError):
+        """Send a signal, if we may; nothing happens if the process has ended and another one has its pid now."""
+        with suppress(ProcessLookupError, PermissionError):
             if not hasattr(os, "pidfd_open"):
                 if self.is_running():
                     os.kill(self.pid, number)
@@ -175,8 +175,14 @@ def _start_time(pid: int, *, zombies: bool) -> str | None:
     fields = stat.rpartition(")")[2].split()
     if fields[0] in "ZX" and not zombies:
         return None
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    return f"{boot}/{fields[19]}"
+    return f"{_boot()}/{fields[19]}"
+
+
+def _boot() -> str:
+    """Which start of this machine it is, since ticks begin anew with each; empty where the kernel does not say."""
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return ""
 
 
 def _reap(pid: int) -> None:

@@ -10,9 +10,11 @@ import atexit
 import os
 import shutil
 import signal
+import tempfile
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from typing_extensions import override
@@ -25,7 +27,6 @@ from eventstore.devserver.state import ServerState, locked, read_state, write_st
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
     from types import TracebackType
 
     from eventstore.devserver.processes import OsUser, ServerProcess
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 START_SECONDS = 60.0
 ADOPT_SECONDS = 10.0
 STRAY_SECONDS = 1.0
+KILL_SECONDS = 10.0
 POLL_SECONDS = 0.02
 PORT_ATTEMPTS = 5
 # A first start downloads while it holds the lock.
@@ -73,6 +75,8 @@ class Kind(ABC):
     """The base name of the program that its processes run."""
     preferred_port: int
     log_name: str
+    marker: str
+    """A file that every complete home has."""
     port_is_taken: str
     """What its log says when somebody else listens on its port."""
     stop_signals: Escalation
@@ -88,7 +92,11 @@ class Kind(ABC):
 
     @abstractmethod
     def prepare(self, home: Home) -> None:
-        """Make the server's files if they are not there; files that are there are complete."""
+        """Have what a start needs beside the home; if that is there already, check that it can be served."""
+
+    @abstractmethod
+    def initialise(self, draft: Path, home: Home) -> None:
+        """Make the server's files in an empty directory, which becomes the home when this returns."""
 
     @abstractmethod
     def launch(self, home: Home, port: int) -> Launch:
@@ -160,7 +168,7 @@ class Server:
 
     def kill(self) -> None:
         """Kill the server as a power cut would (SIGKILL), and wait until it is gone: for tests of what follows."""
-        self._state.process.end(((signal.SIGKILL, START_SECONDS),))
+        self._state.process.end(((signal.SIGKILL, KILL_SECONDS),))
 
     def remove(self) -> None:
         """Stop the server and delete its data directory, wherever its files are."""
@@ -189,6 +197,7 @@ def start(kind: Kind, data_dir: Path, *, port: int | None) -> ServerState:
             _end(kind, last.process)
         _end_strays(kind, data_dir, home)
         kind.prepare(home)
+        _initialise(kind, home)
         return _start_anew(kind, data_dir, home, port=port, port_before=last.port if last else kind.preferred_port)
 
 
@@ -201,6 +210,22 @@ def _make(data_dir: Path) -> None:
             raise DevServerError(f"{data_dir} is a file: choose a directory") from None
     except OSError as error:
         raise DevServerError(f"{data_dir} cannot be made ({error.strerror}): choose a directory of yours") from error
+
+
+def _initialise(kind: Kind, home: Home) -> None:
+    """Make the home if there is none: beside its place, and moved there when it is whole."""
+    for abandoned in home.path.parent.glob(f"{home.path.name}.new-*"):
+        shutil.rmtree(abandoned, ignore_errors=True)
+    if (home.path / kind.marker).exists():
+        return
+    if home.path.exists() and any(home.path.iterdir()):
+        raise DevServerError(f"{home.path} is damaged, it has no {kind.marker}: delete it to begin anew")
+    draft = Path(tempfile.mkdtemp(prefix=f"{home.path.name}.new-", dir=home.path.parent))
+    try:
+        kind.initialise(draft, home)
+        draft.rename(home.path)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _answers(kind: Kind, home: Home, state: ServerState) -> bool:
@@ -272,7 +297,7 @@ def _wait_until_ready(kind: Kind, home: Home, process: ServerProcess, port: int,
         else:
             return
         if process.wait(POLL_SECONDS):
-            raise ProbeError("it ended at once")
+            raise ProbeError("it ended before it answered")
 
 
 def _end(kind: Kind, process: ServerProcess) -> None:

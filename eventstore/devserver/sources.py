@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 POSTGRES_VARIABLE = "EVENTSTORE_POSTGRES"
 KAFKA_VARIABLE = "EVENTSTORE_KAFKA"
 HIGHEST_PORT = 65_535
+HIDDEN = "(an address)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +104,15 @@ def describe_address(address: str) -> str:
     An address that is not written by the rules (a password with a bare `/` or `@` in it) is not shown at all, since
     what looks like its host could be a part of the password.
     """
+    if "://" not in address:
+        return address if all(_is_host_and_port(part) for part in address.split(",")) else HIDDEN
     try:
-        parts = urlsplit(address if "://" in address else f"kafka://{address}")
+        parts = urlsplit(address)
         host, port = parts.hostname or "", parts.port
     except ValueError:
-        return "(an address)"
+        return HIDDEN
     if "@" in parts.path + parts.query + parts.fragment or parts.netloc.count("@") > 1:
-        return "(an address)"
-    if parts.scheme == "kafka":
-        return address
+        return HIDDEN
     return f"{parts.scheme}://{host}" + (f":{port}" if port else "") + parts.path
 
 

@@ -65,10 +65,13 @@ def write_state(data_dir: Path, state: ServerState) -> None:
 def locked(data_dir: Path, *, seconds: float) -> Iterator[None]:
     """Hold the data directory for ourselves; the kernel lets go when we end, however we end.
 
-    Raises DevServerError when somebody else holds it for longer than `seconds`.
+    Raises DevServerError when somebody else holds it for longer than `seconds`, or it belongs to somebody else.
     """
     deadline = time.monotonic() + seconds
-    handle = os.open(data_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        handle = os.open(data_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise DevServerError(f"{data_dir} cannot be used ({error.strerror}): choose a directory of yours") from error
     try:
         while True:
             try:

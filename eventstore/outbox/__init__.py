@@ -1,5 +1,6 @@
-"""The log is its own outbox: what a publisher sends, and how an event looks outside, whatever the broker."""
+"""The outbox: what leaves the log for a broker, declared and encoded without knowing which broker it is."""
 
+from eventstore.outbox.cloudevents import CloudEvents, Headers, read_event
 from eventstore.outbox.publisher import Publisher
 
-__all__ = ["Publisher"]
+__all__ = ["CloudEvents", "Headers", "Publisher", "read_event"]

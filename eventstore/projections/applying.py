@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from eventstore.codec import Selection
-from eventstore.errors import ClosedError, EventStoreError, ProjectionFailedError
+from eventstore.db.errors import passing_failure, translated
+from eventstore.errors import ClosedError, ProjectionFailedError, TransactionConflictError, UnavailableError
 from eventstore.metadata import caused_by
 from eventstore.projections.projection import ProjectionContext
 from eventstore.projections.read_model import ReadModel
@@ -81,6 +82,8 @@ class ProjectionRunner:
 
         Raises:
             ProjectionFailedError: A handler failed; its exception is the cause.
+            UnavailableError: The connection broke.
+            TransactionConflictError: PostgreSQL ended the transaction in favour of another one.
             LeaseLostError: The tables were replaced by a rebuild: open the runner again.
             CodecError: An event cannot be read.
         """
@@ -88,7 +91,8 @@ class ProjectionRunner:
             raise ClosedError("projection")
         async with self.store.database.transaction_on(self._connection) as session:
             await self.read_model.hold(session, self._generation)
-            await self.read_model.use(session.connection)
+            with translated(session.queries.schema):
+                await self.read_model.use(session.connection)
             context = ProjectionContext(session.connection, rebuilding=self._rebuilding)
             for stored in events:
                 for event in self.store.codec.decode(stored, self._selection):
@@ -101,6 +105,8 @@ async def handle(projection: Projection, event: RecordedEvent[Any], context: Pro
 
     Raises:
         ProjectionFailedError: The handler failed; its exception is the cause.
+        UnavailableError: The connection broke while the handler ran.
+        TransactionConflictError: PostgreSQL ended the transaction in favour of another one.
     """
     handler = projection.handler(type(event.data))
     if handler is None:
@@ -108,9 +114,11 @@ async def handle(projection: Projection, event: RecordedEvent[Any], context: Pro
     try:
         with caused_by(str(event.event_id), event.metadata):
             await handler(event, context)
-    except EventStoreError:
+    except (UnavailableError, TransactionConflictError):
         raise
     except Exception as error:
+        if (passing := passing_failure(error, context.connection)) is not None:
+            raise passing from None
         raise ProjectionFailedError(
             projection.name, event.event_type, event.stream_id, event.stream_version, type(error).__qualname__
         ) from error

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 
 from eventstore.db.errors import translated
 from eventstore.db.queries import quoted
+from eventstore.errors import ConfigurationError
 from eventstore.projections.applying import ProjectionRunner
 from eventstore.projections.read_model import ReadModel
 from eventstore.projections.worker import ProjectionWorker
 from eventstore.store.log import LogRange
-from eventstore.subscriptions import Checkpoint, Checkpoints, Leases, LogFollower
+from eventstore.subscriptions import Checkpoint, Checkpoints, Leases
 
 if TYPE_CHECKING:
     from eventstore.db.database import ConnectionSession
@@ -41,6 +42,7 @@ async def rebuild(store: EventStore, projection: Projection, *, report: Report |
 
     Raises:
         ProjectionFailedError: A handler failed; the read model in use stays as it is.
+        ConfigurationError: It is an inline projection on tables of the user's own.
     """
     return await _Rebuild(store, projection, report or (lambda _done, _left: None)).run()
 
@@ -63,41 +65,64 @@ class _Rebuild:
             await self._forget_attempts()
             runner = ProjectionRunner(self._store, self._projection, read_model=self._next, rebuilding=True)
             async with runner.opened():
-                checkpoint = await self._catch_up(runner, Checkpoint())
+                checkpoint = await self._catch_up(runner, Checkpoint(), await self._store.log.high_water())
+                checkpoint = await self._catch_up(runner, checkpoint, await self._store.log.high_water())
                 await self._take_over(runner, checkpoint)
             await self._forget_attempts()
             return self._applied
 
-    async def _catch_up(self, runner: ProjectionRunner, checkpoint: Checkpoint) -> Checkpoint:
+    async def _catch_up(self, runner: ProjectionRunner, checkpoint: Checkpoint, mark: int) -> Checkpoint:
+        """Apply what lies between a checkpoint and a mark; what is appended meanwhile is not chased."""
         wanted = LogRange(event_types=runner.event_types)
-        follower = LogFollower(self._store.log, checkpoint, wanted=wanted, batch=_BATCH)
-        while (batch := await follower.next_now()) is not None:
-            since, to = checkpoint, batch.checkpoint
+        while True:
+            page = await self._store.log.read_all(wanted, checkpoint.position, mark, _BATCH)
+            if page.last_position is None:
+                return checkpoint
+            since, to = checkpoint, Checkpoint(page.last_position, page.last_event_id)
 
             async def note(session: ConnectionSession, since: Checkpoint = since, to: Checkpoint = to) -> None:
                 await Checkpoints(session).advance(self._next.name, since=since, to=to)
 
-            await runner.apply(batch.events, session_hook=note)
+            await runner.apply(page.events, session_hook=note)
             checkpoint = to
-            self._applied += len(batch.events)
-            self._report(self._applied, batch.behind)
-        return checkpoint
+            self._applied += len(page.events)
+            self._report(self._applied, mark - to.position)
 
     async def _take_over(self, runner: ProjectionRunner, checkpoint: Checkpoint) -> None:
         """Put the new tables in place of the current ones, while the worker behind them waits."""
         name, database = self._projection.consumer_name, self._store.database
         schema = quoted(f"{self._projection.schema}")
         async with database.transaction() as session:
-            await self._current.note_replaced(session)
-            checkpoint = await self._catch_up(runner, checkpoint)  # so that the read model does not step back
+            mark = await self._hold_the_others(session)
+            checkpoint = await self._catch_up(runner, checkpoint, mark)  # so that the read model does not step back
             with translated(database.schema):
                 await session.connection.execute(f"ALTER SCHEMA {schema} RENAME TO {quoted(self._old_schema)}")
                 await session.connection.execute(f"ALTER SCHEMA {quoted(f'{self._next.schema}')} RENAME TO {schema}")
-            await Checkpoints(session).rename(self._next.name, name)
-            await session.fetch("reset_kafka_streams", name, checkpoint.position)
+            if not self._projection.inline:
+                await Checkpoints(session).rename(self._next.name, name)
+                await session.fetch("reset_kafka_streams", name, checkpoint.position)
+
+    async def _hold_the_others(self, session: ConnectionSession) -> int:
+        """Let nobody change the current tables until the transaction ends; return up to where they have come.
+
+        Behind an inline projection every appender is a worker: they have to wait, and once the lock is ours, all that
+        was ever drawn is committed or gone. The high-water mark would be too low, because those that wait for us may
+        have announced themselves already.
+        """
+        if self._projection.inline:
+            await session.fetch("hold_appenders")
+            await self._current.note_replaced(session)
+            return await self._store.log.last_drawn()
+        await self._current.note_replaced(session)
+        return await self._store.log.high_water()
 
     async def _empty_and_refill(self) -> int:
         """Empty tables that the user's own migrations made; whoever runs the worker fills them, here or elsewhere."""
+        if self._projection.inline:
+            raise ConfigurationError(
+                f"the inline projection {self._projection.name!r} keeps tables of your own, which every append writes: "
+                "stop the service, and fill them again by a migration of yours"
+            )
         name, database = self._projection.consumer_name, self._store.database
         async with database.transaction() as session:
             await self._current.note_replaced(session)

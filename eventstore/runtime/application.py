@@ -7,7 +7,7 @@ the service, the CLI, the workers and the tests alike.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 
 from eventstore.errors import ConfigurationError
 from eventstore.projections import InlineHook, Projection
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from eventstore.store import AppendHook, EventStore
 
     AggregateKind: TypeAlias = type[Aggregate[Any, Any]] | Decider[Any, Any, Any]
+
+
+SNAPSHOTS: Final = "snapshots"
+"""The name of the snapshot manager among the workers."""
+
 
 class Application:
     """A service's event types, aggregates, projections, publishers and snapshot policies.
@@ -108,7 +113,7 @@ class Application:
         Raises:
             ConfigurationError: A name is unknown, or a publisher is named without `kafka`.
         """
-        from eventstore.runtime.workers import Workers  # noqa: PLC0415 - Kafka's client is loaded when it is used
+        from eventstore.runtime.workers import Workers  # noqa: PLC0415 - loads the Kafka client, which few need
 
         return Workers(self, store, names, kafka=kafka).running()
 
@@ -116,9 +121,10 @@ class Application:
         return f"Application({self.name!r})"
 
     def _check(self) -> None:
+        projections = [projection.name for projection in self.projections]
+        publishers = [publisher.name for publisher in self.publishers]
         for what, names in (
-            ("projections", [projection.name for projection in self.projections]),
-            ("publishers", [publisher.name for publisher in self.publishers]),
+            ("workers (projections, publishers, the snapshot manager)", [SNAPSHOTS, *projections, *publishers]),
             ("aggregates", [aggregate.shape.category for aggregate in self.aggregates]),
         ):
             twice = {name for name in names if names.count(name) > 1}
@@ -135,7 +141,15 @@ class Application:
                 raise ConfigurationError(f"snapshots of {aggregate!r}, which is not among the aggregates")
 
 
-def _named(what: str, name: str, among: Sequence[Any]) -> Any:
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+N = TypeVar("N", bound=_Named)
+
+
+def _named(what: str, name: str, among: Sequence[N]) -> N:
     for one in among:
         if one.name == name:
             return one

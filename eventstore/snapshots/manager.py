@@ -103,10 +103,13 @@ class SnapshotManager:
         """Fold the streams of these events that are due now; returns how many snapshots were taken."""
         due = [stream for stream in await self._lags(events) if self._is_due(*stream)]
         for start in range(0, len(due), _AT_ONCE):
-            async with asyncio.TaskGroup() as group:
-                for stream_id, _ in due[start : start + _AT_ONCE]:
-                    shape, _ = self._by_category[category_of(stream_id)]
-                    group.create_task(take_snapshot(self._store, shape, stream_id))
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for stream_id, _ in due[start : start + _AT_ONCE]:
+                        shape, _ = self._by_category[category_of(stream_id)]
+                        group.create_task(take_snapshot(self._store, shape, stream_id))
+            except ExceptionGroup as failures:  # several at once when the database goes away: one says it
+                raise failures.exceptions[0] from None
         return len(due)
 
     def _is_due(self, stream_id: str, lag: Lag) -> bool:

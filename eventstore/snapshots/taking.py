@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from pydantic_core import PydanticSerializationError
 
 from eventstore.aggregates import Folded, Shape, load_folded
 from eventstore.store import StoredSnapshot
@@ -11,15 +14,34 @@ from eventstore.store import StoredSnapshot
 if TYPE_CHECKING:
     from eventstore.store import Operations
 
+log = logging.getLogger(__name__)
+
 
 async def take_snapshot(operations: Operations, shape: Shape[Any], stream_id: str) -> Folded[Any]:
-    """Fold a stream, from its last snapshot on, and keep the result; returns it. A stream without events is left."""
+    """Fold a stream, from its last snapshot on, and keep the result; returns it.
+
+    A stream without events is left as it is, and so is one whose state would not come back as it is.
+    """
     folded = await load_folded(operations, shape, stream_id)
     if folded.event_id is not None and folded.version > folded.snapshot_version:
-        fingerprint = shape.fingerprint(operations.event_types)
-        snapshot = StoredSnapshot(folded.version, folded.event_id, shape.dump_state(folded.state))
-        await operations.log.save_snapshot(stream_id, fingerprint, snapshot)
+        text = _faithful_text(shape, folded.state)
+        if text is not None:
+            fingerprint = shape.fingerprint(operations.event_types)
+            snapshot = StoredSnapshot(folded.version, folded.event_id, text)
+            await operations.log.save_snapshot(stream_id, fingerprint, snapshot)
     return folded
+
+
+def _faithful_text(shape: Shape[Any], state: Any) -> str | None:
+    """Return a state as JSON; None if it would come back changed, because a snapshot must never change a result."""
+    try:
+        text = shape.dump_state(state)
+    except PydanticSerializationError:
+        text = None
+    if text is not None and shape.load_state(text) == state:
+        return text
+    log.warning("no snapshot of a stream of %r: its state does not come back from JSON as it is", shape.category)
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from eventstore.streams import ExpectedVersion
 
 _CONFLICT_ATTEMPTS: Final = 5
+_EVENT_ID_KEY: Final = "events_event_id_key"
 RESOLVE_SECONDS: Final = 10.0
 """How long a lost answer is asked for again before `OutcomeUnknownError`."""
 
@@ -130,7 +131,10 @@ async def append_once(log: Log, codec: Codec, request: AppendRequest) -> AppendR
         outcome = await log.append(
             request.stream_id, request.expected_wire, request.events, look_up_ids=request.look_up_ids
         )
-    except DuplicateError:
+    except DuplicateError as error:
+        if error.constraint == _EVENT_ID_KEY and not request.look_up_ids:
+            ids = [event.event_id for event in request.events]
+            raise IdempotencyError(request.stream_id, ids, "the id generator gave one that was used before") from None
         # Only a transaction that began before the last append (REPEATABLE READ) reads a stale version.
         raise TransactionConflictError(
             f"{request.stream_id!r} was appended to after this transaction's snapshot: run the transaction again"

@@ -126,6 +126,7 @@ class EventStore(Operations):
     def close(self) -> None:
         """Refuse further calls; the block that opened the store closes its connections."""
         self._is_open = False
+        self._backend.close()
 
     def __repr__(self) -> str:
         return f"EventStore({self._backend.database or 'in memory'})"

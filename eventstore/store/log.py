@@ -159,3 +159,7 @@ class Backend(Protocol):
     async def has_committed(self, written: Mapping[str, Sequence[UUID]], reason: str) -> bool:
         """Find out whether a transaction whose COMMIT got no answer happened; `written` are its ids by stream."""
         ...
+
+    def close(self) -> None:
+        """Refuse further calls."""
+        ...

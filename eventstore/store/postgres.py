@@ -147,3 +147,6 @@ class PostgresBackend:
     async def has_committed(self, written: Mapping[str, Sequence[UUID]], reason: str) -> bool:
         """Find out whether a transaction whose COMMIT got no answer happened; see `commit`."""
         return await has_committed(self.database, written, reason)
+
+    def close(self) -> None:
+        """Do nothing: the block that opened the database closes it, and it refuses further calls then."""

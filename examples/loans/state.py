@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, assert_never
+from dataclasses import dataclass
+from typing import Literal, assert_never
 
 from pydantic import BaseModel, ConfigDict
 
@@ -22,14 +23,16 @@ Status = Literal[
 """How far an application is. It is granted from the first of approved, registered and activated on."""
 
 
-class Offer(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Offer:
     """An offer that is still in play."""
 
     number: int
     stage: Literal["selected", "created", "sent", "sent back"]
 
 
-class Work(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Work:
     """What has happened to one kind of work item."""
 
     scheduled: int = 0
@@ -112,14 +115,14 @@ def _evolve_offers(state: State, event: e.OfferChange) -> State:
 
 
 def _evolve_work(state: State, event: e.WorkChange) -> State:
-    scheduled, in_progress, completed = state.work.get(event.item, NO_WORK)
+    was = state.work.get(event.item, NO_WORK)
     match event:
         case e.WorkItemScheduled():
-            work = Work(scheduled + 1, in_progress, completed)
+            work = Work(was.scheduled + 1, was.in_progress, was.completed)
         case e.WorkItemStarted():
-            work = Work(scheduled, in_progress + 1, completed)
+            work = Work(was.scheduled, was.in_progress + 1, was.completed)
         case e.WorkItemCompleted():
-            work = Work(scheduled, in_progress - 1, completed + 1)
+            work = Work(was.scheduled, was.in_progress - 1, was.completed + 1)
         case e.WorkItemClosed():
             return state  # nobody was working on it, so nobody's work has ended
         case _:

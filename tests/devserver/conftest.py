@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
-from eventstore.devserver import DevServerError, default_postgres_binaries
-from eventstore.devserver.kafka import start_kafka
+from eventstore.devserver import DevServerError, SilentProgress, default_postgres_binaries, kafka
+from eventstore.devserver.locks import KAFKA_LOCK
+from eventstore.devserver.maven import fetch, read_lock
+from eventstore.devserver.ports import free_port
 from eventstore.devserver.removal import remove_servers
+from fixtures.other_python import OtherPython
 
-QUICK = {"fsync": "off"}
-"""For tests that lose no power: what PostgreSQL writes need not reach the disk."""
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -39,6 +40,12 @@ def open_dir() -> Iterator[Path]:
     shutil.rmtree(directory, ignore_errors=True)
 
 
+@pytest.fixture
+def own_port() -> int:
+    """A free port that no other test's server comes to by searching upwards from the usual ones."""
+    return free_port(20_000 + os.getpid() % 1_000)
+
+
 @pytest.fixture(scope="session")
 def postgres_programs() -> Path:
     """The embedded PostgreSQL; without it the test is skipped, or fails where CI says that it must be there."""
@@ -46,31 +53,28 @@ def postgres_programs() -> Path:
 
 
 @pytest.fixture(scope="session")
-def kafka_programs(tmp_path_factory: pytest.TempPathFactory) -> None:
+def kafka_programs() -> None:
     """Kafka's jars and Java; without them the test is skipped, or fails where CI says that they must be there."""
 
-    def start_once() -> None:
-        start_kafka(tmp_path_factory.mktemp("kafka") / "server").remove()
+    def get() -> None:
+        kafka._java()
+        fetch(read_lock(KAFKA_LOCK), title="Apache Kafka", progress=SilentProgress())
 
-    _required("EVENTSTORE_REQUIRE_KAFKA", start_once)
-
-
-@contextmanager
-def another_process(program: str, *arguments: Path) -> Iterator[subprocess.Popen[str]]:
-    """A Python that runs `program`, killed (SIGKILL) at the end of the block if it still runs."""
-    command = [sys.executable, "-c", program, *map(str, arguments)]
-    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    with child:
-        try:
-            yield child
-        finally:
-            child.send_signal(signal.SIGKILL)
+    _required("EVENTSTORE_REQUIRE_KAFKA", get)
 
 
-def line_of(child: subprocess.Popen[str]) -> str:
-    """The next line that the child prints; waits for it."""
-    assert child.stdout is not None
-    return child.stdout.readline().strip()
+@pytest.fixture
+def other_python() -> Iterator[Callable[..., OtherPython]]:
+    """Start a program in another Python, with paths as its arguments; it is killed after the test at the latest."""
+    started: list[OtherPython] = []
+
+    def start(program: str, *arguments: Path) -> OtherPython:
+        started.append(OtherPython(program, *arguments))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
 
 
 def _required(variable: str, get: Callable[[], T]) -> T:

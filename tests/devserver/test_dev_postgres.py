@@ -8,14 +8,21 @@ import select
 import signal
 import socket
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from conftest import QUICK, another_process, line_of
 
 from eventstore.devserver import DevServerError, postgres_binaries, start_postgres
+from eventstore.devserver.accounts import reachable_binaries, server_account
 from eventstore.devserver.ports import EPHEMERAL_FROM
 from eventstore.devserver.postgres_probe import ask
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fixtures.other_python import OtherPython
+
+QUICK = {"fsync": "off"}  # for tests that lose no power
 pytestmark = pytest.mark.usefixtures("postgres_programs")
 
 START_AND_HOLD = """
@@ -62,28 +69,29 @@ def test_postgres_15_starts_as_well(data_dir: Path) -> None:
         assert ask(server.port, "SHOW server_version_num", timeout=5).startswith("15")
 
 
-def test_data_survives_a_stop(data_dir: Path) -> None:
-    with start_postgres(data_dir, settings=QUICK) as server:
+def test_data_and_port_survive_a_stop(data_dir: Path, own_port: int) -> None:
+    with start_postgres(data_dir, settings=QUICK, port=own_port) as server:
         ask(server.port, "CREATE TABLE kept AS SELECT 42 AS answer; SELECT 1", timeout=5)
     with start_postgres(data_dir, settings=QUICK) as again:
         assert ask(again.port, "SELECT answer FROM kept", timeout=5) == "42"
-        assert again.port == server.port
+        assert again.port == own_port
 
 
-def test_after_a_kill_of_its_starter_the_same_server_is_found_again(data_dir: Path) -> None:
-    with another_process(START_AND_HOLD, data_dir) as starter:
-        pid, port = map(int, line_of(starter).split())
+def test_after_a_kill_of_its_starter_the_same_server_is_found_again(
+    data_dir: Path, other_python: Callable[..., OtherPython]
+) -> None:
+    starter = other_python(START_AND_HOLD, data_dir)
+    pid, port = map(int, starter.line().split())
+    starter.kill()
     with start_postgres(data_dir, settings=QUICK) as found:
         assert (found.pid, found.port) == (pid, port)
     assert not found.is_running()
 
 
-def test_an_orderly_end_of_its_starter_stops_it(data_dir: Path) -> None:
-    with another_process(START_AND_HOLD, data_dir) as starter:
-        pid = int(line_of(starter).split()[0])
-        assert starter.stdin is not None
-        starter.stdin.close()
-        starter.wait(timeout=30)
+def test_an_orderly_end_of_its_starter_stops_it(data_dir: Path, other_python: Callable[..., OtherPython]) -> None:
+    starter = other_python(START_AND_HOLD, data_dir)
+    pid = int(starter.line().split()[0])
+    starter.finish()
     assert not Path(f"/proc/{pid}").exists()
 
 
@@ -127,19 +135,25 @@ def test_a_damaged_state_file_is_no_obstacle(data_dir: Path, damaged: str) -> No
         assert ask(again.port, "SHOW data_directory", timeout=5) == home
 
 
-def test_a_database_whose_making_was_cut_short_is_made_anew(open_dir: Path, postgres_programs: Path) -> None:
+def test_a_database_whose_making_was_cut_short_is_made_anew(
+    open_dir: Path, postgres_programs: Path, other_python: Callable[..., OtherPython]
+) -> None:
     began = open_dir / "began"
     os.mkfifo(began)
     began.chmod(0o666)
     listening = os.open(began, os.O_RDONLY | os.O_NONBLOCK)
     programs = open_dir / "bin"
     programs.mkdir()
-    (programs / "postgres").symlink_to(postgres_programs / "postgres")
-    (programs / "initdb").write_text(f'#!/bin/sh\n echo 18 > "$2/PG_VERSION"; echo $$ > {began}; exec sleep 600\n')
+    programs.chmod(0o755)
+    (programs / "postgres").symlink_to(reachable_binaries(server_account(), postgres_programs) / "postgres")
+    (programs / "initdb").write_text(
+        f'#!/bin/sh\n[ "$1" = -D ] || exit 0\necho 18 > "$2/PG_VERSION"; echo $$ > {began}; exec sleep 600\n'
+    )
     (programs / "initdb").chmod(0o755)
-    with another_process(START_WITH, open_dir / "server", programs):
-        assert select.select([listening], [], [], 60)[0]
-        initdb = int(os.read(listening, 100))
+    starter = other_python(START_WITH, open_dir / "server", programs)
+    assert select.select([listening], [], [], 60)[0]
+    initdb = int(os.read(listening, 100))
+    starter.kill()
     os.kill(initdb, signal.SIGKILL)
     os.close(listening)
     drafts = list((open_dir / "server").glob("pgdata.new-*/PG_VERSION"))
@@ -160,9 +174,9 @@ def test_a_port_that_is_taken_gives_way_to_one_below_the_ephemeral_range(data_di
             start_postgres(data_dir, settings=QUICK, port=port)
 
 
-def test_two_starters_at_once_share_one_server(data_dir: Path) -> None:
-    with another_process(START_AND_HOLD, data_dir) as one, another_process(START_AND_HOLD, data_dir) as other:
-        assert line_of(one) == line_of(other) != ""
+def test_two_starters_at_once_share_one_server(data_dir: Path, other_python: Callable[..., OtherPython]) -> None:
+    one, other = other_python(START_AND_HOLD, data_dir), other_python(START_AND_HOLD, data_dir)
+    assert one.line() == other.line() != ""
 
 
 def test_servers_of_different_directories_do_not_meet(tmp_path: Path, data_dir: Path) -> None:
@@ -192,6 +206,13 @@ def test_a_database_of_another_major_version_is_refused_with_advice(data_dir: Pa
         start_postgres(data_dir, settings=QUICK)
 
 
+def test_a_directory_of_somebody_else_is_an_error_with_advice(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for unusable in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(DevServerError, match="choose a directory"):
+            start_postgres(unusable)
+
+
 def test_remove_leaves_nothing_behind(data_dir: Path) -> None:
     server = start_postgres(data_dir, settings=QUICK)
     home = Path(json.loads((data_dir / "server.json").read_text())["home"])
@@ -207,7 +228,7 @@ def test_root_runs_it_as_somebody_else_and_changes_no_directory_of_others(data_d
     with start_postgres(data_dir, settings=QUICK) as server:
         assert Path(f"/proc/{server.pid}").stat().st_uid != 0
         state = json.loads((data_dir / "server.json").read_text())
-        assert state["home"].startswith("/var/tmp/")
+        assert state["home"].startswith("/var/tmp/")  # noqa: S108 - where it must be
         assert "cannot enter" in state["note"]
     with start_postgres(open_dir / "server", settings=QUICK):
         state = json.loads((open_dir / "server/server.json").read_text())

@@ -116,3 +116,7 @@ RETURNING generation
 -- name: delete_read_model
 -- Forget that a read model was set up.
 DELETE FROM {schema}.read_models WHERE name = $1
+
+-- name: hold_appenders
+-- Wait until every open append has ended, and let no other begin until the transaction ends; readers go on.
+LOCK TABLE {schema}.events IN SHARE MODE

@@ -1,0 +1,59 @@
+# Everything a checkout can do. Each target makes what it needs first: a Python of 3.11 or newer and make are enough.
+#
+#   make demo          a bank's real event log through the whole framework, with PostgreSQL and Kafka
+#   make demo-small    the same with a part of the log
+#   make test          the tests; ARGS goes to pytest, as in: make test ARGS="tests/devserver -x"
+#   make campaign      the fault campaigns in their long form (minutes to hours; `make test` runs the quick one)
+#   make lint          style, types and the layers of the architecture
+#   make format        rewrite the code as `make lint` wants it
+#   make lock          write requirements/dev.txt anew; ARGS goes to uv, as in: make lock ARGS=--upgrade
+#   make clean         stop servers that a killed run left behind; delete all that these targets made
+#
+# PYTHON chooses another Python, EVENTSTORE_POSTGRES and EVENTSTORE_KAFKA other servers: see README.md.
+
+SHELL := /bin/sh
+BIN := .venv/bin
+STATE := .eventstore
+
+export PYTHON
+unexport PYTHONPATH PYTHONHOME
+
+.DEFAULT_GOAL := help
+.PHONY: help bootstrap demo demo-small test campaign lint format lock clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+bootstrap:
+	@scripts/bootstrap
+
+demo: bootstrap
+	@$(BIN)/python -m examples.loans $(ARGS)
+
+demo-small: bootstrap
+	@$(BIN)/python -m examples.loans --small $(ARGS)
+
+test: bootstrap
+	@$(BIN)/python -m pytest $(ARGS)
+
+campaign: bootstrap
+	@$(BIN)/python -m pytest tests/campaigns --campaign $(ARGS)
+
+lint: bootstrap
+	@failed=0; \
+	for check in "ruff check" "ruff format --check" mypy lint-imports; do \
+		$(BIN)/$$check || failed=1; \
+	done; \
+	exit $$failed
+
+format: bootstrap
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+lock: bootstrap
+	@scripts/lock $(ARGS)
+
+clean:
+	@if [ -d $(STATE) ]; then scripts/bootstrap && $(BIN)/python -m eventstore.devserver.removal $(STATE); fi
+	rm -rf .venv .bootstrap.lock build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,173 @@
+"""`append`: events from stdin, checked by the application's models, all or nothing."""
+
+import json
+import sys
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+import typer
+from pydantic import AliasChoices, AliasPath, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from eventstore.cli.options import Cli, cli_of, parse_expected
+from eventstore.cli.running import run
+from eventstore.codec import EventTypes
+from eventstore.codec.payload import summary
+from eventstore.errors import InvalidArgumentError
+from eventstore.events import AppendResult, NewEvent
+from eventstore.metadata import Metadata
+from eventstore.streams import ExpectedVersion, checked_stream_id
+
+EXAMPLE: Final = '{"type": "OrderPlaced", "data": {"sku": "tea"}}'
+
+
+class IncomingMetadata(BaseModel):
+    """What is recorded beside an event."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    correlation_id: str | None = None
+    causation_id: str | None = None
+    command_id: str | None = None
+    actor: str | None = None
+    extra: dict[str, Any] = Field(default_factory=dict)
+
+
+class IncomingEvent(BaseModel):
+    """An event as it is written on stdin."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: str = Field(validation_alias=AliasChoices("type", "event_type"))
+    data: dict[str, Any]
+    event_id: UUID | None = None
+    occurred_at: AwareDatetime | None = None
+    metadata: IncomingMetadata | None = None
+
+
+def append(
+    ctx: typer.Context,
+    stream: Annotated[str, typer.Argument(metavar="STREAM", help="The stream, category-key.")],
+    expected_version: Annotated[
+        str, typer.Option(metavar="none|exists|any|N", help="What the stream must be at; else nothing is appended.")
+    ],
+) -> None:
+    """Append events from stdin to a stream, all or none of them.
+
+    Stdin holds one JSON object, a list of them, or one after the other (JSON lines): {"type": ..., "data": {...}}, and
+    perhaps "event_id", "occurred_at" and "metadata". With an "event_id" the same append may be repeated safely.
+    """
+    expected = parse_expected(expected_version)
+    stream_id = checked_stream_id(stream)
+    cli = cli_of(ctx)
+    types = cli.app.events
+    if sys.stdin.isatty():
+        cli.output.note(f"reading events from the keyboard, such as {EXAMPLE}; Ctrl-D ends them")
+    events = [_new_event(value, number, types) for number, value in enumerate(_stdin_values(), 1)]
+    if not events:
+        raise InvalidArgumentError(f"there are no events on stdin: pipe JSON into it, such as {EXAMPLE}")
+    result = run(_append(cli, stream_id, events, expected))
+    if cli.as_json:
+        cli.output.document(result_document(result))
+        return
+    versions = f"version {result.stream_version}"
+    if result.first_version < result.stream_version:
+        versions = f"versions {result.first_version} to {result.stream_version}"
+    before = " before: this is the original result" if result.repeated else ""
+    cli.output.text((result.stream_id, "bold"), f": {versions}, position {result.position}, appended{before}")
+    for event_id in result.event_ids:
+        cli.output.text("  ", (str(event_id), "dim"))
+
+
+async def _append(cli: Cli, stream: str, events: list[NewEvent], expected: int | ExpectedVersion) -> AppendResult:
+    async with cli.store(cli.app) as store:
+        return await store.append(stream, events, expected_version=expected)
+
+
+def result_document(result: AppendResult) -> dict[str, Any]:
+    """Return the result of an append as JSON."""
+    return {
+        "stream_id": result.stream_id,
+        "first_version": result.first_version,
+        "stream_version": result.stream_version,
+        "position": result.position,
+        "event_ids": list(result.event_ids),
+        "repeated": result.repeated,
+    }
+
+
+# --- from text to events -------------------------------------------------------------------------------------------
+
+
+def _stdin_values() -> list[Any]:
+    """Return the JSON values on stdin; lists are taken apart."""
+    try:
+        text = sys.stdin.buffer.read().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InvalidArgumentError("stdin is not UTF-8") from None
+    decoder = json.JSONDecoder(object_pairs_hook=_without_repetition)
+    values: list[Any] = []
+    rest = _skip_blank(text, 0)
+    while rest < len(text):
+        try:
+            value, end = decoder.raw_decode(text, rest)
+        except InvalidArgumentError:
+            raise
+        except json.JSONDecodeError as error:
+            raise InvalidArgumentError(f"stdin, line {error.lineno}, is not JSON: {error.msg}") from None
+        except (ValueError, RecursionError):
+            raise InvalidArgumentError("stdin is not JSON that can be read: too deep, or a number too long") from None
+        values += value if isinstance(value, list) else [value]
+        rest = _skip_blank(text, end)
+    return values
+
+
+def _skip_blank(text: str, start: int) -> int:
+    while start < len(text) and text[start].isspace():
+        start += 1
+    return start
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object; JSON lets a name occur twice, and then one of its values would be lost."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidArgumentError(f"an object on stdin has the name {twice!r} twice")
+    return made
+
+
+def _new_event(value: Any, number: int, types: EventTypes) -> NewEvent:
+    try:
+        incoming = IncomingEvent.model_validate_json(json.dumps(value))
+    except ValidationError as error:
+        raise InvalidArgumentError(f"event {number} on stdin: {summary(error)}; write it as {EXAMPLE}") from None
+    event_type = types.named(incoming.type)
+    if event_type is None:
+        known = ", ".join(sorted(event_type.name for event_type in types)) or "none"
+        raise InvalidArgumentError(f"event {number}: there is no event type {incoming.type!r}, there are: {known}")
+    _check_names(event_type.model, incoming.data, f"event {number} ({incoming.type!r})")
+    try:
+        data = event_type.model.model_validate_json(json.dumps(value["data"]))
+    except ValidationError as error:
+        raise InvalidArgumentError(f"event {number} ({incoming.type!r}): {summary(error)}") from None
+    given = incoming.metadata
+    metadata = Metadata(**given.model_dump()) if given else None
+    return NewEvent(data, incoming.event_id, incoming.occurred_at, metadata)
+
+
+def _check_names(model: type[BaseModel], data: dict[str, Any], what: str) -> None:
+    """Refuse names that the model does not have: pydantic would pass them over, and they would be lost."""
+    if model.model_config.get("extra") is not None:
+        return
+    known: set[str] = set()
+    for name, field in model.model_fields.items():
+        alias = field.validation_alias
+        choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
+        firsts = [choice.path[0] if isinstance(choice, AliasPath) else choice for choice in choices]
+        known |= {name, *(str(first) for first in firsts if first is not None)}
+    unknown = sorted(set(data) - known)
+    if unknown:
+        raise InvalidArgumentError(
+            f"{what}: its model has no field {', '.join(map(repr, unknown))}; it has {', '.join(model.model_fields)}"
+        )

@@ -1,0 +1,127 @@
+"""Running workers: `publish`, `project` and `rebuild`."""
+
+import asyncio
+from collections.abc import Sequence
+from enum import StrEnum
+from time import perf_counter
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+
+from eventstore.cli.options import Cli, cli_of
+from eventstore.cli.running import run, run_until_stopped
+from eventstore.cli.watching import log_warnings, watched
+from eventstore.errors import ConfigurationError
+from eventstore.projections import Projection
+from eventstore.projections import rebuild as rebuild_read_model
+
+
+class Feed(StrEnum):
+    """What feeds a projection."""
+
+    LOG = "log"
+    KAFKA = "kafka"
+
+
+UntilCaughtUp = Annotated[
+    bool, typer.Option("--until-caught-up", help="Stop once everything that is in the log now is done.")
+]
+Brokers = Annotated[str | None, typer.Option(metavar="HOST:PORT,...", help="Kafka's brokers. \\[EVENTSTORE_KAFKA]")]
+
+
+def publish(
+    ctx: typer.Context,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="Publishers; all if none.")] = None,
+    *,
+    kafka: Brokers = None,
+    until_caught_up: UntilCaughtUp = False,
+) -> None:
+    """Publish events to Kafka, until Ctrl-C or SIGTERM. Several may run: one works, the others stand by."""
+    cli = cli_of(ctx)
+    chosen = names or [publisher.name for publisher in cli.app.publishers]
+    if not chosen:
+        raise ConfigurationError(f"{cli.app.name!r} has no publishers: give it some with Application(publishers=[...])")
+    for name in chosen:
+        cli.app.publisher(name)
+    _work(cli, chosen, kafka=cli.brokers(kafka), until_caught_up=until_caught_up, doing="publishing")
+
+
+def project(
+    ctx: typer.Context,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="Projections; all if none.")] = None,
+    *,
+    feed: Annotated[Feed, typer.Option("--from", help="What feeds the read model.")] = Feed.LOG,
+    kafka: Brokers = None,
+    until_caught_up: UntilCaughtUp = False,
+) -> None:
+    """Keep read models up to date, until Ctrl-C or SIGTERM. Several may run: one works, the others stand by."""
+    cli = cli_of(ctx)
+    chosen = names or [projection.name for projection in cli.app.projections if not projection.inline]
+    if not chosen:
+        raise ConfigurationError(
+            f"{cli.app.name!r} has no projections to run: give it some with Application(projections=[...])"
+        )
+    for name in chosen:
+        if cli.app.projection(name).inline:
+            raise ConfigurationError(
+                f"projection {name!r} is inline: it runs in the appends themselves and is never behind"
+            )
+    brokers = cli.brokers(kafka) if feed is Feed.KAFKA else None
+    _work(cli, chosen, kafka=brokers, until_caught_up=until_caught_up, doing=f"projecting from {feed.value}:")
+
+
+def _work(cli: Cli, names: Sequence[str], *, kafka: str | None, until_caught_up: bool, doing: str) -> None:
+    log_warnings(cli.output)
+    work = _run_workers(cli, names, kafka=kafka, until_caught_up=until_caught_up, doing=doing)
+    if until_caught_up:
+        run(work)
+    else:
+        run_until_stopped(work)
+
+
+async def _run_workers(cli: Cli, names: Sequence[str], *, kafka: str | None, until_caught_up: bool, doing: str) -> None:
+    async with cli.store(cli.app) as store, cli.app.workers(store, *names, kafka=kafka) as workers:
+        progress = {name: workers[name].progress for name in names}
+        async with watched(cli.output, store, progress, doing=doing):
+            if until_caught_up:
+                for one in progress.values():
+                    await one.caught_up(store.log)
+            else:
+                await asyncio.Event().wait()  # for ever: a signal ends it, or a worker that fails
+
+
+def rebuild(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The projection.")],
+) -> None:
+    """Build a read model anew from the whole log, beside the one in use, and put it in its place."""
+    cli = cli_of(ctx)
+    projection = cli.app.projection(name)
+    log_warnings(cli.output)
+    began = perf_counter()
+    events = run(_rebuild(cli, projection))
+    seconds = perf_counter() - began
+    if cli.as_json:
+        document = {"projection": projection.name, "version": projection.version, "events": events, "seconds": seconds}
+        cli.output.document(document)
+        return
+    cli.output.text((projection.consumer_name, "bold"), f": built anew from {events:,} event(s) in {seconds:.1f} s")
+
+
+async def _rebuild(cli: Cli, projection: Projection) -> int:
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %  {task.fields[events]:,} events"),
+        TimeRemainingColumn(),
+    )
+    async with cli.store(cli.app) as store:
+        end = await store.log.high_water()
+        with cli.output.progress(*columns) as display:
+            bar = display.add_task(projection.consumer_name, total=end, events=0)
+
+            def report(applied: int, left: int) -> None:
+                display.update(bar, total=max(end, left), completed=max(end - left, 0), events=applied)
+
+            return await rebuild_read_model(store, projection, report=report)

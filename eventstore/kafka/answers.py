@@ -1,0 +1,89 @@
+"""Waiting for Kafka: always for a bounded time, and what goes wrong in the framework's own terms.
+
+aiokafka retries most broker errors for ever, so no await on it goes without a bound. Which exception it raises says
+little (a fenced producer shows up as six different ones), so all of them become one: try again, from the start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from aiokafka.errors import KafkaError
+
+from eventstore.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+T = TypeVar("T")
+
+CLOSE_SECONDS = 2.0
+"""How long closing a client may take; what it still held is decided by Kafka, not by waiting."""
+
+
+async def answer(awaitable: Awaitable[T], what: str, within: float) -> T:
+    """Wait for an answer of Kafka's.
+
+    Args:
+        awaitable: What aiokafka was asked.
+        what: What it was asked, for the error message.
+        within: How long to wait, in seconds.
+
+    Raises:
+        UnavailableError: It failed, or did not answer in time; what became of it is unknown.
+    """
+    try:
+        async with asyncio.timeout(within):
+            with translated(what):
+                return await awaitable
+    except TimeoutError:
+        raise UnavailableError(f"Kafka did not answer within {within:g} s ({what})") from None
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Translate what aiokafka raises inside the block; its messages may quote payloads, so only the kind is kept."""
+    try:
+        yield
+    except (KafkaError, AssertionError, OSError) as error:
+        raise UnavailableError(f"Kafka failed: {type(error).__name__} ({what})") from None
+
+
+async def closed(closing: Coroutine[Any, Any, Any], within: float = CLOSE_SECONDS) -> None:
+    """Close a client within bounds, whatever state it is in; its errors say nothing that matters any more.
+
+    It runs as a task of its own: aiokafka was seen to let the cancellation of its inner tasks out.
+    """
+    task = asyncio.create_task(closing)
+    try:
+        await asyncio.wait({task}, timeout=within)
+    finally:
+        await ended(task)
+
+
+async def finished(work: Coroutine[Any, Any, T], within: float) -> T:
+    """Do something that is better ended than cut off: when it is cancelled, it may finish first, within some seconds.
+
+    Raises:
+        asyncio.CancelledError: The caller was cancelled; the work has ended.
+    """
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        try:
+            await asyncio.wait({task}, timeout=within)
+        finally:
+            await ended(task)
+        raise
+
+
+async def ended(task: asyncio.Task[Any]) -> None:
+    """Cancel a task, wait until it is over, and drop what it ended with."""
+    task.cancel()
+    await asyncio.wait({task})
+    if not task.cancelled():
+        task.exception()

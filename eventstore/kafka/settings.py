@@ -1,0 +1,78 @@
+"""How to reach Kafka, and how long to wait for its answers."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from eventstore.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from aiokafka.abc import AbstractTokenProvider
+
+_SECURED = frozenset({"SSL", "SASL_SSL"})
+_PROTOCOLS = frozenset({"PLAINTEXT", "SASL_PLAINTEXT"}) | _SECURED
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaSettings:
+    """The address of a cluster and how to sign in. Neither `repr` nor any error shows who signs in, or with what.
+
+    Attributes:
+        bootstrap: Brokers to begin with: `host:port`, several separated by commas.
+        security_protocol: `PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`.
+        ssl_context: Certificates; the system's trusted ones when left out.
+        sasl_mechanism: `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512`, `GSSAPI` or `OAUTHBEARER`.
+        sasl_username: The user, for PLAIN and SCRAM.
+        sasl_password: The password.
+        sasl_token_provider: Gives tokens, for OAUTHBEARER.
+        client_id: What the brokers' logs and quotas call this client.
+        answer_within: Seconds after which a missing answer counts as a failure.
+        transaction_timeout: Seconds after which the broker ends a dead publisher's open transaction; until then it
+            holds readers back.
+
+    Raises:
+        ConfigurationError: A value is not usable.
+    """
+
+    bootstrap: str
+    security_protocol: str = field(default="PLAINTEXT", kw_only=True)
+    ssl_context: ssl.SSLContext | None = field(default=None, kw_only=True, repr=False)
+    sasl_mechanism: str = field(default="PLAIN", kw_only=True)
+    sasl_username: str | None = field(default=None, kw_only=True, repr=False)
+    sasl_password: str | None = field(default=None, kw_only=True, repr=False)
+    sasl_token_provider: AbstractTokenProvider | None = field(default=None, kw_only=True, repr=False)
+    client_id: str = field(default="eventstore", kw_only=True)
+    answer_within: float = field(default=5.0, kw_only=True)
+    transaction_timeout: float = field(default=12.0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not self.bootstrap or "://" in self.bootstrap or "@" in self.bootstrap:
+            raise ConfigurationError("the Kafka address is written host:port[,host:port], without a scheme or a user")
+        if self.security_protocol not in _PROTOCOLS:
+            raise ConfigurationError(
+                f"security_protocol must be one of {', '.join(sorted(_PROTOCOLS))}, not {self.security_protocol!r}"
+            )
+        if self.answer_within <= 0 or self.transaction_timeout <= self.answer_within:
+            raise ConfigurationError(
+                "answer_within must be above 0, and transaction_timeout above answer_within: otherwise the broker ends "
+                "transactions that are still waited for"
+            )
+
+    def client_options(self) -> dict[str, Any]:
+        """Return what every aiokafka client is made with."""
+        context = self.ssl_context
+        if context is None and self.security_protocol in _SECURED:
+            context = ssl.create_default_context()
+        return {
+            "bootstrap_servers": self.bootstrap.replace(" ", "").split(","),
+            "client_id": self.client_id,
+            "request_timeout_ms": int(self.answer_within * 1000),
+            "security_protocol": self.security_protocol,
+            "ssl_context": context,
+            "sasl_mechanism": self.sasl_mechanism,
+            "sasl_plain_username": self.sasl_username,
+            "sasl_plain_password": self.sasl_password,
+            "sasl_oauth_token_provider": self.sasl_token_provider,
+        }

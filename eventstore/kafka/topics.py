@@ -1,0 +1,188 @@
+"""Topics: made with the settings that events need, and refused when they would lose or reorder them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import TopicAlreadyExistsError, for_code
+
+from eventstore.errors import MissingTopicError, TopicConfigurationError, UnavailableError
+from eventstore.kafka.answers import answer, closed, translated
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from eventstore.kafka.settings import KafkaSettings
+    from eventstore.outbox import Publisher
+
+FOR_EVER: Final = -1
+MAX_MESSAGE_BYTES: Final = 2 * 1024 * 1024
+"""What topics of our own accept: the store's largest payload, twice, so that headers and metadata have room."""
+
+_CLUSTER_DEFAULT: Final = -1
+
+CURSOR_TOPIC: Final[Mapping[str, str]] = {
+    # A start reads the topic from its end; small segments that are cleaned soon keep the way to the last record short.
+    "cleanup.policy": "compact",
+    "segment.bytes": str(1024 * 1024),
+    "segment.ms": "60000",
+    "delete.retention.ms": "1000",
+    "min.cleanable.dirty.ratio": "0.01",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic that exists.
+
+    Attributes:
+        name: Its name.
+        partitions: How many partitions it has.
+        settings: Its settings, as the broker writes them.
+    """
+
+    name: str
+    partitions: int
+    settings: Mapping[str, str]
+
+    @property
+    def max_message_bytes(self) -> int:
+        """The largest record batch that it accepts, in bytes."""
+        return int(self.settings["max.message.bytes"])
+
+
+class Topics:
+    """Looks topics up, and makes them. Made by `opened_topics`."""
+
+    def __init__(self, admin: AIOKafkaAdminClient, answer_within: float) -> None:
+        self._admin = admin
+        self._within = answer_within
+
+    async def find(self, name: str) -> Topic | None:
+        """Return a topic as it is now; None when there is none.
+
+        Raises:
+            UnavailableError: Kafka does not answer.
+        """
+        # All topics are asked for: a question for one by name makes it, on a broker with auto.create.topics.enable.
+        every = await answer(self._admin.describe_topics(), "listing topics", self._within)
+        for found in every:
+            if found["topic"] == name:
+                return Topic(name, len(found["partitions"]), await self._settings_of(name))
+        return None
+
+    async def for_events(self, name: str, publisher: Publisher) -> Topic:
+        """Return a topic that keeps what is published to it, made if the publisher may make it.
+
+        Raises:
+            MissingTopicError: It does not exist, and the publisher was told not to create it.
+            TopicConfigurationError: It would lose events.
+            UnavailableError: Kafka does not answer.
+        """
+        topic = await self.find(name)
+        if topic is None:
+            if not publisher.create_topics:
+                raise MissingTopicError(name)
+            settings = {
+                "cleanup.policy": "delete",
+                "retention.ms": str(_milliseconds(publisher.retention)),
+                "retention.bytes": str(FOR_EVER),
+                "max.message.bytes": str(MAX_MESSAGE_BYTES),
+            }
+            topic = await self._create(name, publisher.partitions, publisher.replication_factor, settings)
+        _require_fit_for_events(topic, publisher.retention)
+        return topic
+
+    async def for_cursor(self, publisher: Publisher) -> Topic:
+        """Return the topic of a publisher's cursor, made if need be: without one nothing can be published.
+
+        Raises:
+            TopicConfigurationError: It is not what a cursor needs.
+            UnavailableError: Kafka does not answer.
+        """
+        name = publisher.cursor_topic
+        topic = await self.find(name)
+        if topic is None:
+            topic = await self._create(name, 1, publisher.replication_factor, CURSOR_TOPIC)
+        _require_fit_for_cursor(topic)
+        return topic
+
+    async def _create(
+        self, name: str, partitions: int, replication_factor: int | None, settings: Mapping[str, str]
+    ) -> Topic:
+        wanted = NewTopic(name, partitions, 1, topic_configs=dict(settings))
+        wanted.replication_factor = replication_factor or _CLUSTER_DEFAULT  # its constructor refuses the default
+        response = await answer(self._admin.create_topics([wanted]), f"creating {name!r}", self._within)
+        for _, code, *message in response.topic_errors:
+            error = for_code(code)
+            if code and error is not TopicAlreadyExistsError:
+                if getattr(error, "retriable", False):
+                    raise UnavailableError(f"Kafka failed: {error.__name__} (creating {name!r})")
+                raise TopicConfigurationError(name, f"the broker refuses to create it: {error.__name__} {message}")
+        topic = await self.find(name)
+        if topic is None:
+            raise UnavailableError(f"Kafka has created the topic {name!r}, but does not list it yet")
+        return topic
+
+    async def _settings_of(self, name: str) -> Mapping[str, str]:
+        question = ConfigResource(ConfigResourceType.TOPIC, name)
+        (response,) = await answer(self._admin.describe_configs([question]), f"describing {name!r}", self._within)
+        code, _, _, _, entries = response.resources[0]
+        if code:
+            raise UnavailableError(f"Kafka failed: {for_code(code).__name__} (describing {name!r})")
+        return {entry[0]: entry[1] for entry in entries}
+
+
+@asynccontextmanager
+async def opened_topics(settings: KafkaSettings) -> AsyncIterator[Topics]:
+    """Connect to the cluster for the length of the block.
+
+    Raises:
+        UnavailableError: Kafka cannot be reached.
+    """
+    with translated("connecting"):
+        admin: Any = AIOKafkaAdminClient(**settings.client_options())
+    try:
+        await answer(admin.start(), "connecting", settings.answer_within)
+        yield Topics(admin, settings.answer_within)
+    finally:
+        await closed(admin.close())
+
+
+def _milliseconds(retention: timedelta | None) -> int:
+    return FOR_EVER if retention is None else int(retention.total_seconds() * 1000)
+
+
+def _require_fit_for_events(topic: Topic, retention: timedelta | None) -> None:
+    if "compact" in topic.settings["cleanup.policy"]:
+        raise TopicConfigurationError(
+            topic.name,
+            "it is compacted, which would keep only the last event of each stream: set cleanup.policy=delete",
+        )
+    wanted, found = _milliseconds(retention), int(topic.settings["retention.ms"])
+    if found != FOR_EVER and (wanted == FOR_EVER or found < wanted):
+        raise TopicConfigurationError(
+            topic.name,
+            f"it deletes events after {found} ms: set retention.ms={wanted}, or declare Publisher(retention=...) if "
+            "that is meant",
+        )
+    if int(topic.settings["retention.bytes"]) != FOR_EVER:
+        raise TopicConfigurationError(
+            topic.name, f"it deletes events above {topic.settings['retention.bytes']} bytes: set retention.bytes=-1"
+        )
+
+
+def _require_fit_for_cursor(topic: Topic) -> None:
+    if topic.partitions != 1:
+        raise TopicConfigurationError(topic.name, f"a cursor needs one partition, it has {topic.partitions}")
+    if topic.settings["cleanup.policy"] != "compact":
+        raise TopicConfigurationError(
+            topic.name,
+            f"its cleanup.policy is {topic.settings['cleanup.policy']!r}, which would delete the cursor: set it to "
+            "'compact'",
+        )

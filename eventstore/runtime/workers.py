@@ -1,0 +1,94 @@
+"""Running an application's workers: projections, publishers and the snapshot manager, in one process.
+
+Workers are coroutines that never touch signals: whoever runs them cancels them, and they stop cleanly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from eventstore.errors import ConfigurationError
+from eventstore.kafka import KafkaProjector, KafkaPublisher, KafkaSettings
+from eventstore.lifecycle import running
+from eventstore.projections import ProjectionWorker
+from eventstore.runtime.application import SNAPSHOTS
+from eventstore.snapshots import SnapshotManager
+
+if TYPE_CHECKING:
+    from eventstore.projections import Projection
+    from eventstore.runtime.application import Application
+    from eventstore.store import EventStore
+    from eventstore.subscriptions import Progress
+
+
+class Worker(Protocol):
+    """Something that runs until it is cancelled, and whose progress can be watched."""
+
+    progress: Progress
+
+    def run(self) -> Coroutine[Any, Any, None]:
+        """Work until cancelled."""
+        ...
+
+
+class Workers:
+    """Workers of an application, by name.
+
+    Args:
+        app: The application.
+        store: The store they work on.
+        names: Which ones; all that can run when none is named.
+        kafka: The brokers, `host:port,…`; without them there are no publishers, and projections follow the log.
+
+    Raises:
+        ConfigurationError: A name is unknown, or a publisher is named and there are no brokers.
+    """
+
+    def __init__(
+        self, app: Application, store: EventStore, names: Sequence[str] = (), *, kafka: str | None = None
+    ) -> None:
+        self._app = app
+        self._store = store
+        self._kafka = KafkaSettings(kafka) if kafka else None
+        self._workers = {name: self._worker(name) for name in names or self._all_names()}
+
+    def __getitem__(self, name: str) -> Worker:
+        return self._workers[name]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Workers]:
+        """Run them in the background of the block, and stop them at its end; if one fails, the block ends with it."""
+        async with running(*(worker.run() for worker in self._workers.values())):
+            yield self
+
+    def _all_names(self) -> list[str]:
+        names = [projection.name for projection in self._app.projections if not projection.inline]
+        if self._kafka:
+            names += [publisher.name for publisher in self._app.publishers]
+        if self._app.snapshots:
+            names.append(SNAPSHOTS)
+        return names
+
+    def _worker(self, name: str) -> Worker:
+        if name == SNAPSHOTS:
+            return SnapshotManager(self._store, self._app.snapshot_policies(), name=self._app.name)
+        if any(publisher.name == name for publisher in self._app.publishers):
+            if self._kafka is None:
+                raise ConfigurationError(f"the publisher {name!r} needs brokers: pass kafka='host:port'")
+            return KafkaPublisher(self._store, self._app.publisher(name), self._kafka)
+        return self._projector(self._app.projection(name))
+
+    def _projector(self, projection: Projection) -> Worker:
+        """Feed a projection from Kafka where publishers send its events there, and else straight from the log."""
+        publishers = self._app.publishers
+        if self._kafka is None or not publishers:
+            return ProjectionWorker(self._store, projection)
+        return KafkaProjector(
+            self._store,
+            projection,
+            self._kafka,
+            topics=[topic for publisher in publishers for topic in publisher.topics()],
+            publishers=[publisher.name for publisher in publishers],
+        )

@@ -1,0 +1,381 @@
+"""The store in memory: the same `EventStore` over a log that lives in this process, for tests that need no database.
+
+It keeps the log's promises: conflicts and repetitions are answered as the SQL function `append` answers them, an open
+transaction is invisible to others and holds the streams that it wrote, and positions are drawn before the commit, so
+that they have gaps and are settled in order. What it does not have is SQL: no `tx.connection`, no projections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from eventstore.clock import system_clock, uuid7
+from eventstore.codec import Codec, StoredEvent
+from eventstore.codec.payload import MAX_PAYLOAD_BYTES
+from eventstore.db.errors import DuplicateError
+from eventstore.errors import ClosedError, TransactionConflictError
+from eventstore.events import StreamInfo
+from eventstore.store import AppendOutcome, EventStore, LogPage, StoredSnapshot
+from eventstore.streams import ANY, STREAM_EXISTS, category_of
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from uuid import UUID
+
+    from eventstore.clock import Clock, IdGenerator
+    from eventstore.codec import EncodedEvent
+    from eventstore.store.event_store import StoreDeclaration
+    from eventstore.store.log import LogRange, StreamRange
+
+SnapshotKey = tuple[str, str]
+KeptSnapshot = tuple[StoredSnapshot, "datetime"]
+
+_position = attrgetter("position")
+
+
+def memory_store(
+    app: StoreDeclaration,
+    *,
+    clock: Clock = system_clock,
+    new_id: IdGenerator = uuid7,
+    max_payload: int = MAX_PAYLOAD_BYTES,
+) -> EventStore:
+    """Return an empty store in memory; `close()` it, or just forget it.
+
+    Args:
+        app: The application, whose event types the store reads and writes. Its inline projections do not run.
+        clock: Gives `recorded_at`, and `occurred_at` to events that come without one.
+        new_id: Gives ids to events that come without one.
+        max_payload: The largest event, in bytes of JSON.
+    """
+    codec = Codec(app.events, clock=clock, new_id=new_id, max_payload=max_payload)
+    return EventStore(MemoryBackend(clock), codec)
+
+
+@dataclass(eq=False)
+class _Unit:
+    """What one transaction has written and not yet committed.
+
+    Attributes:
+        events: Its events, by stream.
+        snapshots: Its snapshots; None for those that it deleted.
+        floor: The last position drawn before its own first one.
+        waits_for: Whose stream it waits for now.
+        ended: Set when it has committed or was rolled back.
+    """
+
+    events: dict[str, list[StoredEvent]] = field(default_factory=dict)
+    snapshots: dict[SnapshotKey, KeptSnapshot | None] = field(default_factory=dict)
+    floor: int | None = None
+    waits_for: _Unit | None = None
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class _Shared:
+    """What is committed, and who is at work."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.streams: dict[str, list[StoredEvent]] = {}
+        self.log: list[StoredEvent] = []
+        self.ids: set[tuple[str, UUID]] = set()
+        self.snapshots: dict[SnapshotKey, KeptSnapshot] = {}
+        self.drawn = 0
+        self.writers: dict[str, _Unit] = {}
+        self.open: set[_Unit] = set()
+        self.is_open = True
+
+    def begin(self) -> _Unit:
+        if not self.is_open:
+            raise ClosedError("store")
+        unit = _Unit()
+        self.open.add(unit)
+        return unit
+
+    def commit(self, unit: _Unit) -> None:
+        last = self.log[-1].position if self.log else 0
+        for stream_id, events in unit.events.items():
+            self.streams.setdefault(stream_id, []).extend(events)
+            self.log.extend(events)
+            self.ids.update((stream_id, event.event_id) for event in events)
+        if len(unit.events) > 1 or (unit.floor is not None and unit.floor < last):
+            self.log.sort(key=_position)
+        for key, snapshot in unit.snapshots.items():
+            if snapshot is None:
+                self.snapshots.pop(key, None)
+            else:
+                self.snapshots[key] = snapshot
+
+    def end(self, unit: _Unit) -> None:
+        self.open.discard(unit)
+        self.writers = {stream_id: writer for stream_id, writer in self.writers.items() if writer is not unit}
+        unit.ended.set()
+
+    async def lock(self, stream_id: str, unit: _Unit) -> None:
+        """Wait until nobody else writes a stream, and keep it to the end of the transaction.
+
+        Raises:
+            TransactionConflictError: Its writer waits for this transaction already.
+        """
+        while (writer := self.writers.get(stream_id)) not in (None, unit):
+            assert writer is not None  # noqa: S101 - for the type checker
+            if unit in _chain(writer):
+                raise TransactionConflictError("deadlock detected: run the whole transaction again")
+            unit.waits_for = writer
+            try:
+                await writer.ended.wait()
+            finally:
+                unit.waits_for = None
+        self.writers[stream_id] = unit
+
+
+def _chain(unit: _Unit | None) -> Iterator[_Unit]:
+    """Yield a transaction, the one that it waits for, and so on."""
+    while unit is not None:
+        yield unit
+        unit = unit.waits_for
+
+
+class MemoryLog:
+    """A `Log` in memory.
+
+    Args:
+        shared: What all logs of a backend have in common.
+        unit: The transaction that it works in; each call is one of its own when left out.
+    """
+
+    def __init__(self, shared: _Shared, unit: _Unit | None = None) -> None:
+        self._shared = shared
+        self._unit = unit
+
+    async def append(
+        self, stream_id: str, expected: int, events: Sequence[EncodedEvent], *, look_up_ids: bool
+    ) -> AppendOutcome:
+        """Append events if the stream is as expected, with the answers of the SQL function `append`."""
+        async with self._writing() as unit:
+            if not self._stream(stream_id) and (expected > 0 or expected == STREAM_EXISTS.value):
+                return AppendOutcome("wrong_version", 0, None)
+            await self._shared.lock(stream_id, unit)
+            recorded = self._stream(stream_id)
+            fits = expected in (len(recorded), ANY.value) or (expected == STREAM_EXISTS.value and bool(recorded))
+            known = self._knows(unit, stream_id, events)
+            if known and (look_up_ids or not fits):
+                return AppendOutcome("ids_known", len(recorded), None)
+            if not fits:
+                return AppendOutcome("wrong_version", len(recorded), None)
+            if known or len({event.event_id for event in events}) < len(events):
+                raise DuplicateError("events_event_id_key")
+            return self._insert(unit, stream_id, recorded, events)
+
+    def _knows(self, unit: _Unit, stream_id: str, events: Sequence[EncodedEvent]) -> bool:
+        own = {event.event_id for event in unit.events.get(stream_id, ())}
+        return any(event.event_id in own or (stream_id, event.event_id) in self._shared.ids for event in events)
+
+    def _insert(
+        self, unit: _Unit, stream_id: str, recorded: Sequence[StoredEvent], events: Sequence[EncodedEvent]
+    ) -> AppendOutcome:
+        shared = self._shared
+        if unit.floor is None:
+            unit.floor = shared.drawn
+        now = shared.clock()
+        if recorded:
+            now = max(now, recorded[-1].recorded_at)
+        own = unit.events.setdefault(stream_id, [])
+        for version, event in enumerate(events, start=len(recorded) + 1):
+            shared.drawn += 1
+            own.append(StoredEvent(shared.drawn, stream_id, version, *event[:-1], recorded_at=now))
+        return AppendOutcome("appended", own[-1].stream_version, own[-1].position)
+
+    async def events_by_ids(self, stream_id: str, event_ids: Sequence[UUID]) -> list[StoredEvent]:
+        """Return the stream's events that have one of these ids, by version."""
+        wanted = set(event_ids)
+        return [event for event in self._stream(stream_id) if event.event_id in wanted]
+
+    async def read_stream(self, wanted: StreamRange, limit: int) -> list[StoredEvent]:
+        """Return the first `limit` events of a range."""
+        events = self._stream(wanted.stream_id)[wanted.from_version - 1 : wanted.to_version]
+        in_order = reversed(events) if wanted.backwards else events
+        return list(islice((event for event in in_order if _is_in(event, wanted)), limit))
+
+    async def high_water(self) -> int:
+        """Return the position up to which nothing can appear late."""
+        self._check_open()
+        floors = [unit.floor for unit in self._shared.open if unit.floor is not None]
+        return min([self._shared.drawn, *floors])
+
+    async def last_drawn(self) -> int:
+        """Return the last position handed out."""
+        self._check_open()
+        return self._shared.drawn
+
+    async def read_all(self, wanted: LogRange, after: int, up_to: int, limit: int) -> LogPage:
+        """Return the wanted ones among the next `limit` events after a position."""
+        log = self._log()
+        first = bisect_right(log, after, key=_position)
+        looked_at = log[first : min(first + limit, bisect_right(log, up_to, key=_position))]
+        if not looked_at:
+            return LogPage([], None, None, full=False)
+        last = looked_at[-1]
+        events = [event for event in looked_at if _is_among(event, wanted)]
+        return LogPage(events, last.position, last.event_id, full=len(looked_at) == limit)
+
+    async def event_at(self, position: int) -> UUID | None:
+        """Return the id of the event at a position."""
+        log = self._log()
+        index = bisect_right(log, position, key=_position) - 1
+        return log[index].event_id if index >= 0 and log[index].position == position else None
+
+    async def stream_info(self, stream_id: str) -> StreamInfo | None:
+        """Return a stream at a glance."""
+        events = self._stream(stream_id)
+        return _info(events) if events else None
+
+    async def list_streams(self, after: str, category: str | None, limit: int) -> list[StreamInfo]:
+        """Return streams in the order of their ids."""
+        own = self._unit.events if self._unit else {}
+        names = sorted(
+            name
+            for name in self._shared.streams.keys() | own.keys()
+            if name > after and category in (None, category_of(name))
+        )
+        self._check_open()
+        return [_info(self._stream(name)) for name in names[:limit]]
+
+    # --- snapshots -----------------------------------------------------------------------------------------------
+
+    async def load_folded(
+        self, stream_id: str, fingerprint: str, to_version: int, limit: int
+    ) -> tuple[StoredSnapshot | None, list[StoredEvent]]:
+        """Return the snapshot of a shape, if there is one, and the events from its version (inclusive) on."""
+        kept = self._snapshot((stream_id, fingerprint))
+        snapshot = kept[0] if kept and kept[0].stream_version <= to_version else None
+        first = snapshot.stream_version if snapshot else 1
+        return snapshot, list(self._stream(stream_id)[first - 1 : min(to_version, first - 1 + limit)])
+
+    async def save_snapshot(self, stream_id: str, fingerprint: str, snapshot: StoredSnapshot) -> None:
+        """Keep a snapshot, unless a later one of the same shape is there."""
+        async with self._writing() as unit:
+            kept = self._snapshot((stream_id, fingerprint))
+            if kept is None or kept[0].stream_version < snapshot.stream_version:
+                unit.snapshots[stream_id, fingerprint] = (snapshot, self._shared.clock())
+
+    async def snapshot_versions(self, stream_ids: Sequence[str], fingerprint: str) -> dict[str, tuple[int, datetime]]:
+        """Return, for those of the streams that have a snapshot of this shape, its version and when it was taken."""
+        found = ((stream_id, self._snapshot((stream_id, fingerprint))) for stream_id in stream_ids)
+        return {stream_id: (kept[0].stream_version, kept[1]) for stream_id, kept in found if kept}
+
+    async def delete_snapshots(self, stream_id: str) -> None:
+        """Forget a stream's snapshots."""
+        async with self._writing() as unit:
+            for key in [*self._shared.snapshots, *unit.snapshots]:
+                if key[0] == stream_id:
+                    unit.snapshots[key] = None
+
+    # --- what a transaction sees: what is committed, and what is its own -------------------------------------------
+
+    def _stream(self, stream_id: str) -> Sequence[StoredEvent]:
+        self._check_open()
+        committed = self._shared.streams.get(stream_id, [])
+        own = self._unit.events.get(stream_id) if self._unit else None
+        return [*committed, *own] if own else committed
+
+    def _log(self) -> Sequence[StoredEvent]:
+        self._check_open()
+        if self._unit is None or not self._unit.events:
+            return self._shared.log
+        own = (event for events in self._unit.events.values() for event in events)
+        return sorted([*self._shared.log, *own], key=_position)
+
+    def _snapshot(self, key: SnapshotKey) -> KeptSnapshot | None:
+        self._check_open()
+        if self._unit and key in self._unit.snapshots:
+            return self._unit.snapshots[key]
+        return self._shared.snapshots.get(key)
+
+    def _check_open(self) -> None:
+        if not self._shared.is_open:
+            raise ClosedError("store")
+        if self._unit is not None and self._unit.ended.is_set():
+            raise ClosedError("transaction")
+
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[_Unit]:
+        """Work in the log's transaction, or in one that ends with the block."""
+        self._check_open()
+        if self._unit is not None:
+            yield self._unit
+            return
+        async with _committed(self._shared) as unit:
+            yield unit
+
+
+class MemoryBackend:
+    """The log in memory and its transactions.
+
+    Args:
+        clock: Gives `recorded_at`.
+    """
+
+    database = None
+
+    def __init__(self, clock: Clock = system_clock) -> None:
+        self._shared = _Shared(clock)
+        self.log = MemoryLog(self._shared)
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[tuple[MemoryLog, None]]:
+        """Open a transaction; it has no connection."""
+        async with _committed(self._shared) as unit:
+            yield MemoryLog(self._shared, unit), None
+
+    async def has_committed(self, written: Mapping[str, Sequence[UUID]], reason: str) -> bool:  # noqa: ARG002 - port
+        """Find out whether a transaction happened; in memory no answer is ever lost."""
+        for stream_id, event_ids in written.items():
+            if not await self.log.events_by_ids(stream_id, event_ids):
+                return False
+        return True
+
+    def close(self) -> None:
+        """Refuse further calls."""
+        self._shared.is_open = False
+
+
+@asynccontextmanager
+async def _committed(shared: _Shared) -> AsyncIterator[_Unit]:
+    """Commit what the block writes at its end; an exception undoes it."""
+    unit = shared.begin()
+    try:
+        yield unit
+        shared.commit(unit)
+    finally:
+        shared.end(unit)
+
+
+def _is_in(event: StoredEvent, wanted: StreamRange) -> bool:
+    return (
+        (wanted.event_types is None or event.event_type in wanted.event_types)
+        and (wanted.occurred_until is None or event.occurred_at <= wanted.occurred_until)
+        and (wanted.recorded_until is None or event.recorded_at <= wanted.recorded_until)
+    )
+
+
+def _is_among(event: StoredEvent, wanted: LogRange) -> bool:
+    return (
+        (wanted.categories is None or category_of(event.stream_id) in wanted.categories)
+        and (wanted.event_types is None or event.event_type in wanted.event_types)
+        and (wanted.recorded_from is None or event.recorded_at >= wanted.recorded_from)
+    )
+
+
+def _info(events: Sequence[StoredEvent]) -> StreamInfo:
+    first, last = events[0], events[-1]
+    return StreamInfo(
+        first.stream_id, category_of(first.stream_id), last.stream_version, first.recorded_at, last.recorded_at
+    )

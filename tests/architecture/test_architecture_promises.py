@@ -1,0 +1,130 @@
+"""What the package promises of itself: its layers, its public names, what it loads, and what it never shows."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+import eventstore
+from eventstore import NO_STREAM, EventStore, EventTypes, NewEvent, RawEvent, errors
+from eventstore.clock import system_clock, uuid7
+from eventstore.codec import Codec, Selection
+from eventstore.errors import EventStoreError, UnstorablePayloadError
+from eventstore.store.log import LogRange
+from eventstore.testing import memory_store
+from fixtures.shop import NoteTaken, app
+
+ROOT = Path(__file__).parent.parent.parent
+SECRET = "the-patients-diagnosis"  # noqa: S105 - a payload
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    """Run a piece of code in a fresh interpreter."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(  # noqa: S603
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_each_line_imports_only_the_lines_below_it() -> None:
+    pytest.importorskip("importlinter")
+    checked = python("import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))")
+
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "2 kept, 0 broken" in checked.stdout
+
+
+@pytest.mark.parametrize("name", eventstore.__all__)
+def test_every_public_name_is_there_and_explained(name: str) -> None:
+    value = getattr(eventstore, name)
+
+    if inspect.isclass(value) or inspect.isroutine(value):
+        assert inspect.getdoc(value)
+        assert "__doc__" not in vars(value) or value.__doc__
+
+
+def test_public_names_are_sorted_and_named_once() -> None:
+    assert len(set(eventstore.__all__)) == len(eventstore.__all__)
+    assert not [name for name in eventstore.__all__ if name.startswith("_")]
+
+
+@pytest.mark.parametrize("kind", [kind for _, kind in inspect.getmembers(errors, inspect.isclass)], ids=str)
+def test_every_error_is_of_one_tree_and_says_what_to_do(kind: type[Exception]) -> None:
+    if kind.__module__ != errors.__name__:
+        return
+    assert issubclass(kind, EventStoreError)
+    assert kind.__doc__
+    assert isinstance(kind.retryable, bool)
+
+
+def test_importing_the_package_loads_neither_kafka_nor_alembic_nor_the_command_line() -> None:
+    heavy = ("aiokafka", "alembic", "sqlalchemy", "typer", "rich", "eventstore.cli", "eventstore.kafka", "pytest")
+    loaded = python(f"import sys, eventstore; print([name for name in {heavy!r} if name in sys.modules])")
+
+    assert loaded.stdout.strip() == "[]", loaded.stderr
+
+
+def test_importing_an_application_needs_no_environment_and_no_loop() -> None:
+    code = "import os; os.environ.clear(); import eventstore, eventstore.web, eventstore.testing; print('fine')"
+
+    assert python(code).stdout.strip() == "fine"
+
+
+def test_a_type_checker_finds_the_types() -> None:
+    assert (ROOT / "eventstore" / "py.typed").exists()
+
+
+# --- nothing shows a payload -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def memory() -> EventStore:
+    """An empty store in memory."""
+    return memory_store(app)
+
+
+async def test_no_event_shows_its_payload(memory: EventStore) -> None:
+    new = NewEvent(NoteTaken(text=SECRET))
+    result = await memory.append("note-1", [new], expected_version=NO_STREAM)
+    (recorded,) = await memory.read_stream("note-1").to_list()
+    (raw,) = await memory.read_stream("note-1", of=RawEvent).to_list()
+    page = await memory.log.read_all(LogRange(), 0, await memory.log.high_water(), 10)
+
+    assert SECRET in recorded.data.model_dump_json()
+    assert SECRET in page.events[0].data
+    for shown in (new, result, recorded, raw, raw.data, page.events[0], page, memory):
+        assert SECRET not in f"{shown} {shown!r}"
+
+
+class Strict(BaseModel):
+    """An event that does not take what the note has."""
+
+    text: int
+
+
+async def test_no_error_shows_the_payload_that_it_is_about(memory: EventStore) -> None:
+    raised: list[EventStoreError] = []
+    for bad in (NoteTaken(text=f"{SECRET}\0"), NoteTaken(text=f"{SECRET}\ud800"), NoteTaken(text=SECRET * 100_000)):
+        with pytest.raises(UnstorablePayloadError) as refusal:
+            await memory.append("note-1", [bad], expected_version=NO_STREAM)
+        raised.append(refusal.value)
+    await memory.append("note-1", [NoteTaken(text=SECRET)], expected_version=NO_STREAM)
+
+    narrower, none = EventTypes(), EventTypes()
+    narrower.register("NoteTaken")(Strict)
+    page = await memory.log.read_all(LogRange(), 0, await memory.log.high_water(), 10)
+    for types in (narrower, none):
+        codec = Codec(types, clock=system_clock, new_id=uuid7, max_payload=1000)
+        with pytest.raises(EventStoreError) as refusal_to_read:
+            list(codec.decode(page.events[0], Selection(None, raw=False)))
+        raised.append(refusal_to_read.value)
+
+    for error in raised:
+        assert SECRET not in f"{error} {error!r} {vars(error)}"
+        assert error.__cause__ is None or error.__suppress_context__

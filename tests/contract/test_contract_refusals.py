@@ -1,0 +1,191 @@
+"""What is wrong with a call is said in a typed error before anything is sent."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from eventstore import ANY, NO_STREAM, EventStore, NewEvent, StreamId
+from eventstore.errors import (
+    ClosedError,
+    EmptyAppendError,
+    InvalidArgumentError,
+    InvalidStreamIdError,
+    UnknownEventTypeError,
+    UnstorablePayloadError,
+)
+from eventstore.testing import memory_store
+from eventstore.testing.databases import DatabasesForTests
+from fixtures import shop
+from fixtures.shop import NoteTaken, UnregisteredEvent, placed
+from fixtures.stores import open_store
+
+INVALID_STREAM_IDS = {
+    "empty": "",
+    "no separator": "order",
+    "no category": "-1",
+    "no key": "order-",
+    "over-long": "order-" + "x" * 250,
+    "over-long in bytes": "order-" + "é" * 125,
+    "NUL": "order-\x00",
+    "newline": "order-1\n2",
+    "tenant": "acme/order-1",
+    "slash in the key": "order-1/2",
+    "surrogate": "order-\ud800",
+}
+
+
+@pytest.fixture(scope="module")
+def untouched_dsn(postgres_server: DatabasesForTests) -> Iterator[str]:
+    """A database that all tests here share: each finds it empty and leaves it so."""
+    dsn = postgres_server.create()
+    yield dsn
+    postgres_server.drop(dsn)
+
+
+@pytest.fixture(params=["memory", "postgres"])
+async def untouched(request: pytest.FixtureRequest) -> AsyncIterator[EventStore]:
+    """A store that is still empty when the test is over."""
+    if request.param == "memory":
+        store = memory_store(shop.app)
+        yield store
+        await _require_empty(store)
+        return
+    async with open_store(request.getfixturevalue("untouched_dsn")) as store:
+        yield store
+        await _require_empty(store)
+
+
+async def _require_empty(store: EventStore) -> None:
+    assert await store.read_all().to_list() == []
+    assert [info async for info in store.list_streams()] == []
+
+
+@pytest.mark.parametrize("stream_id", INVALID_STREAM_IDS.values(), ids=INVALID_STREAM_IDS)
+async def test_an_invalid_stream_id_is_refused(untouched: EventStore, stream_id: str) -> None:
+    with pytest.raises(InvalidStreamIdError) as raised:
+        await untouched.append(stream_id, [placed()], expected_version=ANY)
+    assert not raised.value.retryable
+    str(raised.value).encode()
+    with pytest.raises(InvalidStreamIdError):
+        untouched.read_stream(stream_id)
+    with pytest.raises(InvalidStreamIdError):
+        await untouched.stream_info(stream_id)
+
+
+async def test_a_tenant_is_refused_by_a_store_without_tenants(untouched: EventStore) -> None:
+    with pytest.raises(InvalidStreamIdError, match="no tenants"):
+        await untouched.append(StreamId("order", "1", tenant="acme"), [placed()], expected_version=ANY)
+
+
+async def test_an_empty_append_is_an_error(untouched: EventStore) -> None:
+    with pytest.raises(EmptyAppendError) as raised:
+        await untouched.append("order-1", [], expected_version=ANY)
+    assert raised.value.stream_id == "order-1"
+
+
+NOT_EVENTS: dict[str, Any] = {
+    "bare model": placed(),
+    "bare NewEvent": NewEvent(placed()),
+    "string": "OrderPlaced",
+    "generator": (event for event in [placed()]),
+    "set": frozenset({1}),
+    "list of dicts": [{"sku": "tea"}],
+    "list of classes": [NoteTaken],
+    "list of None": [None],
+}
+
+
+@pytest.mark.parametrize("events", NOT_EVENTS.values(), ids=NOT_EVENTS)
+async def test_what_is_not_a_sequence_of_events_is_refused(untouched: EventStore, events: Any) -> None:
+    with pytest.raises(InvalidArgumentError):
+        await untouched.append("order-1", events, expected_version=ANY)
+
+
+@pytest.mark.parametrize("expected", [-1, -3, True, None, "any", 1.0], ids=repr)
+async def test_an_expected_version_that_is_none_is_refused(untouched: EventStore, expected: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match="expected_version"):
+        await untouched.append("order-1", [placed()], expected_version=expected)
+
+
+async def test_an_unregistered_event_refuses_the_whole_append(untouched: EventStore) -> None:
+    with pytest.raises(UnknownEventTypeError) as raised:
+        await untouched.append("order-1", [placed(), UnregisteredEvent()], expected_version=NO_STREAM)
+    assert raised.value.event_type == "UnregisteredEvent"
+
+
+async def test_an_unstorable_event_refuses_the_whole_append(untouched: EventStore) -> None:
+    with pytest.raises(UnstorablePayloadError):
+        await untouched.append("note-1", [placed(), NoteTaken(text="\x00")], expected_version=NO_STREAM)
+
+
+def test_a_naive_business_time_is_refused() -> None:
+    with pytest.raises(InvalidArgumentError, match="aware"):
+        NewEvent(placed(), occurred_at=datetime(2024, 5, 1))  # noqa: DTZ001 - that is the point
+
+
+async def test_naive_times_are_refused_when_reading(untouched: EventStore) -> None:
+    naive = datetime(2024, 5, 1)  # noqa: DTZ001 - that is the point
+    with pytest.raises(InvalidArgumentError, match="occurred_until"):
+        untouched.read_stream("order-1", occurred_until=naive)
+    with pytest.raises(InvalidArgumentError, match="recorded_until"):
+        untouched.read_stream("order-1", recorded_until=naive)
+    with pytest.raises(InvalidArgumentError, match="recorded_from"):
+        untouched.read_all(recorded_from=naive)
+
+
+READS: dict[str, dict[str, Any]] = {
+    "version 0": {"from_version": 0},
+    "negative version": {"to_version": -1},
+    "negative limit": {"limit": -1},
+    "not a model": {"of": str},
+    "an instance": {"of": placed()},
+}
+
+
+@pytest.mark.parametrize("arguments", READS.values(), ids=READS)
+async def test_a_wrong_argument_of_a_read_is_refused_before_it_is_iterated(
+    untouched: EventStore, arguments: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidArgumentError):
+        untouched.read_stream("order-1", **arguments)
+
+
+async def test_a_bare_category_is_refused(untouched: EventStore) -> None:
+    with pytest.raises(InvalidArgumentError, match="categories"):
+        untouched.read_all(categories="order")
+
+
+async def test_reading_an_unregistered_model_is_refused(untouched: EventStore) -> None:
+    with pytest.raises(UnknownEventTypeError):
+        untouched.read_stream("order-1", of=UnregisteredEvent)
+
+
+async def test_a_closed_store_refuses_everything(any_store: EventStore) -> None:
+    any_store.close()
+
+    with pytest.raises(ClosedError):
+        await any_store.append("order-1", [placed()], expected_version=ANY)
+    with pytest.raises(ClosedError):
+        async with any_store.transaction():
+            pytest.fail("a transaction began on a closed store")
+
+
+@pytest.mark.parametrize("kind", ["memory", "postgres"])
+async def test_a_store_whose_block_has_ended_refuses_to_read(kind: str, request: pytest.FixtureRequest) -> None:
+    if kind == "memory":
+        store = memory_store(shop.app)
+        store.close()
+    else:
+        async with open_store(request.getfixturevalue("untouched_dsn")) as store:
+            pass
+
+    with pytest.raises(ClosedError):
+        await store.read_stream("order-1").to_list()
+    with pytest.raises(ClosedError):
+        await store.read_all().to_list()
+    with pytest.raises(ClosedError):
+        await store.stream_info("order-1")

@@ -1,0 +1,82 @@
+"""A broker that is killed under load, which is started again: nothing is lost, doubled, or left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from eventstore import EventStore
+from eventstore.devserver import DevServerError, Embedded, KafkaServer, kafka_source, start_kafka
+from eventstore.kafka import KafkaSettings
+from eventstore.streams import ANY
+from fixtures.kafka_tools import WITHIN, Kafka, fill, is_whole, stop, working
+from fixtures.shop import placed
+
+
+class Broker:
+    """A broker of the test's own, always at the same address."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.server = self.started()
+
+    def started(self, port: int | None = None) -> KafkaServer:
+        return start_kafka(self._directory, port=port, heap_mb=256)
+
+    async def restart(self) -> None:
+        """Start it again after it was killed; somebody else may hold one of its ports for a moment."""
+        async with asyncio.timeout(2 * WITHIN):
+            while not self.server.is_running():
+                with contextlib.suppress(DevServerError):
+                    self.server = await asyncio.to_thread(self.started, self.server.port)
+
+
+@pytest.fixture
+async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
+    if not isinstance(kafka_source(), Embedded):
+        pytest.skip("only an embedded broker can be killed")
+    try:
+        broker = await asyncio.to_thread(Broker, tmp_path / "kafka")
+    except DevServerError as error:
+        pytest.skip(str(error))
+    yield broker
+    await asyncio.to_thread(broker.server.remove)
+
+
+async def test_a_broker_that_is_killed_under_load_costs_nothing_but_time(broker: Broker, store: EventStore) -> None:
+    kafka = Kafka(KafkaSettings(broker.server.bootstrap), "")
+    kafka = replace(kafka, settings=replace(kafka.settings, answer_within=2.0))
+    before = asyncio.all_tasks()
+    publisher = kafka.publisher(store, batch=5)
+    async with working(publisher) as (task,):
+        await fill(store, streams=20, events=9)
+        await publisher.progress.until(lambda: publisher.progress.events > 0)
+        await fill(store, streams=20, events=1)
+        await asyncio.to_thread(broker.server.kill)
+        await publisher.progress.until(lambda: publisher.progress.state == "waiting")
+        await broker.restart()
+        await publisher.progress.caught_up(store.log)
+        assert is_whole(await kafka.events(kafka.orders), streams=20, versions=10)
+        await stop(task)
+    assert asyncio.all_tasks() == before
+
+
+async def test_a_cancel_while_the_broker_is_away_ends_soon_and_leaves_nothing_behind(
+    broker: Broker, store: EventStore
+) -> None:
+    settings = KafkaSettings(broker.server.bootstrap, answer_within=1.0)
+    publisher = Kafka(settings, "").publisher(store)
+    before = asyncio.all_tasks()
+    task = asyncio.create_task(publisher.run())
+    await publisher.progress.until(lambda: publisher.progress.state == "working")
+    await asyncio.to_thread(broker.server.kill)
+    await store.append("order-1", [placed()], expected_version=ANY)
+    await asyncio.sleep(0.3)  # into the transaction, which hangs
+    async with asyncio.timeout(10):
+        await stop(task)
+    assert asyncio.all_tasks() == before

@@ -1,0 +1,238 @@
+"""A pool or a connection that is passed in is used as it is: never closed, never reconfigured, whatever its codecs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from eventstore import ANY, NO_STREAM, EventStore, Metadata
+from eventstore.errors import (
+    ConfigurationError,
+    InvalidArgumentError,
+    TransactionConflictError,
+    WrongEventLoopError,
+    WrongExpectedVersionError,
+)
+from eventstore.testing.databases import blocking
+from fixtures.shop import SHIPPED, Order, app, placed
+from fixtures.stores import connected, open_store
+
+
+async def versions(store: EventStore, stream_id: str = "order-1") -> list[int]:
+    return [event.stream_version async for event in store.read_stream(stream_id)]
+
+
+# --- an existing pool ----------------------------------------------------------------------------------------------
+
+
+async def eccentric(connection: asyncpg.Connection) -> None:
+    """Set a connection up as users do: JSON in and out as objects, times as text, and a schema of their own first."""
+    for name in ("json", "jsonb"):
+        await connection.set_type_codec(name, schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
+    await connection.execute("CREATE SCHEMA IF NOT EXISTS mine; CREATE TABLE IF NOT EXISTS mine.events (n int)")
+    await connection.execute("SET search_path = mine")
+
+
+@pytest.fixture
+async def pool(dsn: str) -> AsyncIterator[asyncpg.Pool]:
+    """A pool of the user's."""
+    async with connected(dsn) as connection:
+        await eccentric(connection)
+    async with asyncpg.create_pool(
+        dsn, min_size=1, max_size=3, init=eccentric, reset=lambda _: asyncio.sleep(0)
+    ) as pool:
+        yield pool
+
+
+async def test_a_store_on_an_existing_pool_is_untouched_by_its_codecs(pool: asyncpg.Pool, store: EventStore) -> None:
+    full = Metadata(actor="alice", extra={"a": [1]})
+    async with EventStore.open(pool, app) as mine:
+        await mine.append("order-1", [placed(2), SHIPPED], expected_version=NO_STREAM, metadata=full)
+        by_mine = await mine.read_stream("order-1").to_list()
+    by_ours = await store.read_stream("order-1").to_list()
+
+    assert by_mine == by_ours
+    assert [event.data for event in by_ours] == [placed(2), SHIPPED]
+    assert by_ours[0].metadata == full
+
+
+async def test_what_it_stored_is_an_object_and_no_quoted_text(
+    pool: asyncpg.Pool, connection: asyncpg.Connection
+) -> None:
+    async with EventStore.open(pool, app) as mine:
+        await mine.append("order-1", [placed()], expected_version=NO_STREAM)
+
+    assert await connection.fetchval("SELECT json_typeof(data) FROM eventstore.events") == "object"
+
+
+async def test_an_existing_pool_is_neither_closed_nor_reconfigured(pool: asyncpg.Pool) -> None:
+    async with EventStore.open(pool, app) as mine, mine.transaction() as tx:
+        await tx.append("order-1", [placed()], expected_version=NO_STREAM)
+        await tx.connection.execute("INSERT INTO events VALUES (1)")
+
+    async with pool.acquire() as one, pool.acquire() as two, pool.acquire() as three:
+        for connection in (one, two, three):
+            assert await connection.fetchval("SHOW search_path") == "mine"
+            assert await connection.fetchval("SELECT n FROM events") == 1
+            assert await connection.fetchval("SELECT '[1]'::json") == [1]
+            assert await connection.fetchval("SHOW application_name") != "eventstore"
+
+
+async def test_snapshots_and_repositories_work_on_an_existing_pool(pool: asyncpg.Pool) -> None:
+    async with EventStore.open(pool, app) as mine:
+        await mine.repository(Order).execute("1", lambda order: order.place("tea"))
+        assert (await mine.repository(Order).load("1")).state.status == "placed"
+
+
+@pytest.mark.parametrize("size", [0, 1, -1])
+async def test_a_pool_that_is_too_small_is_refused(dsn: str, size: int) -> None:
+    with pytest.raises(ConfigurationError, match="at least 2"):
+        async with EventStore.open(dsn, app, pool_size=size):
+            pytest.fail("it was opened")
+
+
+async def test_an_existing_pool_that_is_too_small_is_refused(dsn: str) -> None:
+    async with asyncpg.create_pool(dsn, min_size=1, max_size=1) as pool:
+        with pytest.raises(ConfigurationError, match="at least 2"):
+            async with EventStore.open(pool, app):
+                pytest.fail("it was opened")
+
+
+async def test_the_smallest_pool_is_enough_for_everything_at_once(dsn: str) -> None:
+    async with EventStore.open(dsn, app, pool_size=2) as store:
+        await asyncio.gather(
+            *(store.append(f"order-{number}", [placed()], expected_version=NO_STREAM) for number in range(20))
+        )
+        assert len(await store.read_all().to_list()) == 20
+
+
+async def test_a_store_is_refused_in_another_event_loop(store: EventStore) -> None:
+    """In a thread with a loop of its own, where the driver would fail in strange ways, or hang."""
+    await store.append("order-1", [placed()], expected_version=NO_STREAM)
+
+    async def elsewhere() -> list[Any]:
+        return await store.read_stream("order-1").to_list()
+
+    with pytest.raises(WrongEventLoopError):
+        await asyncio.to_thread(blocking, elsewhere())
+
+
+async def test_settings_made_inside_a_transaction_do_not_stay_behind(dsn: str) -> None:
+    async with EventStore.open(dsn, app, pool_size=2) as store:
+        for _ in range(3):
+            async with store.transaction() as tx:
+                await tx.connection.execute("SET work_mem = '1234kB'")
+        async with store.transaction() as tx:
+            assert await tx.connection.fetchval("SHOW work_mem") != "1234kB"
+
+
+# --- the caller's own connection -----------------------------------------------------------------------------------
+
+
+async def test_appends_on_a_bound_connection_commit_with_its_transaction(
+    store: EventStore, connection: asyncpg.Connection
+) -> None:
+    await connection.execute("CREATE TABLE stock (n int)")
+    async with connection.transaction(), store.bind(connection) as tx:
+        await tx.append("order-1", [placed()], expected_version=NO_STREAM)
+        await tx.connection.execute("INSERT INTO stock VALUES (1)")
+        await store.repository(Order).execute("2", lambda order: order.place("tea"), tx=tx)
+        assert await versions(store) == []
+
+    assert await versions(store) == [1]
+    assert await versions(store, "order-2") == [1]
+
+
+async def test_they_are_undone_with_it(store: EventStore, connection: asyncpg.Connection) -> None:
+    transaction = connection.transaction()
+    await transaction.start()
+    async with store.bind(connection) as tx:
+        await tx.append("order-1", [placed()], expected_version=NO_STREAM)
+    await transaction.rollback()
+
+    assert await versions(store) == []
+
+
+async def test_a_connection_outside_a_transaction_is_refused(store: EventStore, connection: asyncpg.Connection) -> None:
+    with pytest.raises(InvalidArgumentError, match="not in a transaction"):
+        async with store.bind(connection):
+            pytest.fail("it was bound")
+
+
+async def test_sqlalchemys_connection_can_be_bound_after_its_first_statement(dsn: str, store: EventStore) -> None:
+    engine = create_async_engine(dsn.replace("postgresql://", "postgresql+asyncpg://"))
+    async with engine.connect() as session:
+        driver: Any = (await session.get_raw_connection()).driver_connection
+        with pytest.raises(InvalidArgumentError, match="SQLAlchemy"):
+            async with store.bind(driver):
+                pytest.fail("it was bound")
+
+        await session.execute(text("CREATE TABLE stock (n int)"))
+        async with store.bind(driver) as tx:
+            await tx.append("order-undone", [placed()], expected_version=NO_STREAM)
+        await session.rollback()
+
+        await session.execute(text("CREATE TABLE stock (n int)"))
+        async with store.bind(driver) as tx:
+            await tx.append("order-1", [placed()], expected_version=NO_STREAM)
+        await session.commit()
+    await engine.dispose()
+
+    assert [info.stream_id async for info in store.list_streams()] == ["order-1"]
+
+
+@pytest.mark.parametrize("isolation", ["repeatable_read", "serializable"])
+async def test_a_stale_snapshot_of_the_callers_is_a_conflict_that_can_be_run_again(
+    dsn: str, store: EventStore, isolation: Any
+) -> None:
+    """It reads an old version of the stream; the unique index notices."""
+    await store.append("order-1", [placed()], expected_version=NO_STREAM)
+    async with connected(dsn) as connection:
+        transaction = connection.transaction(isolation=isolation)
+        await transaction.start()
+        await connection.fetchval("SELECT 1")  # its snapshot is taken here
+        await store.append("order-1", [placed()], expected_version=1)
+        async with store.bind(connection) as tx:
+            with pytest.raises(TransactionConflictError) as raised:
+                await tx.append("order-1", [SHIPPED], expected_version=1)
+        await transaction.rollback()
+
+    assert raised.value.retryable
+    assert await versions(store) == [1, 2]
+
+
+# --- defaults of a role or a database ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
+async def test_another_default_isolation_changes_nothing(
+    dsn: str, connection: asyncpg.Connection, isolation: str
+) -> None:
+    database = await connection.fetchval("SELECT current_database()")
+    await connection.execute(f"ALTER DATABASE {database} SET default_transaction_isolation = '{isolation}'")
+    async with open_store(dsn) as store:
+        results = await asyncio.gather(*(append_any(store) for _ in range(30)))
+        conflicts = await asyncio.gather(*(append_first(store) for _ in range(10)))
+
+        assert sorted(result.stream_version for result in results) == list(range(1, 31))
+        assert conflicts.count("appended") == 1
+        assert await versions(store) == list(range(1, 31))
+
+
+async def append_any(store: EventStore) -> Any:
+    return await store.append("order-1", [placed()], expected_version=ANY)
+
+
+async def append_first(store: EventStore) -> str:
+    try:
+        await store.append("order-2", [placed()], expected_version=NO_STREAM)
+    except WrongExpectedVersionError:
+        return "conflict"
+    return "appended"

@@ -1,0 +1,216 @@
+"""A follower of the log reads every event once and in order: in batches, over gaps, and behind late commits."""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+import pytest
+
+from eventstore import ANY, NO_STREAM, EventStore
+from eventstore.store.log import Log, LogRange
+from eventstore.subscriptions import Batch, Checkpoint, LogFollower
+from fixtures.shop import NoteTaken, placed
+
+WITHIN = 30
+
+
+async def fill(store: EventStore, count: int, stream_id: str = "order-1") -> None:
+    for number in range(count):
+        await store.append(stream_id, [placed(number)], expected_version=ANY)
+
+
+async def drain(follower: LogFollower) -> list[Batch]:
+    batches = []
+    while (batch := await follower.next_now()) is not None:
+        batches.append(batch)
+    return batches
+
+
+def streams(*batches: Batch) -> list[str]:
+    return [event.stream_id for batch in batches for event in batch.events]
+
+
+async def leave_a_gap(store: EventStore, count: int = 1) -> None:
+    """Draw positions that are never committed."""
+    with pytest.raises(ZeroDivisionError):
+        async with store.transaction() as tx:
+            await tx.append("order-gone", [placed()] * count, expected_version=ANY)
+            raise ZeroDivisionError
+
+
+class CountingLog:
+    """A log that counts the questions."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self.marks = 0
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._log, name)
+
+    async def high_water(self) -> int:
+        self.marks += 1
+        return await self._log.high_water()
+
+
+async def test_the_log_comes_in_batches_and_then_ends(any_store: EventStore) -> None:
+    await fill(any_store, 7)
+    follower = LogFollower(any_store.log, Checkpoint(), batch=3)
+
+    batches = await drain(follower)
+
+    assert [len(batch.events) for batch in batches] == [3, 3, 1]
+    assert [batch.behind for batch in batches] == [4, 1, 0]
+    assert await follower.next_now() is None
+    for batch in batches:
+        last = batch.events[-1]
+        assert batch.checkpoint == Checkpoint(last.position, last.event_id, 0)
+
+
+async def test_an_empty_log_has_no_batch(any_store: EventStore) -> None:
+    assert await LogFollower(any_store.log, Checkpoint()).next_now() is None
+
+
+async def test_it_goes_on_after_its_checkpoint_and_keeps_the_epoch(any_store: EventStore) -> None:
+    await fill(any_store, 5)
+    first, *_ = await drain(LogFollower(any_store.log, Checkpoint(epoch=4), batch=2))
+
+    (rest,) = await drain(LogFollower(any_store.log, first.checkpoint))
+
+    assert [event.stream_version for event in rest.events] == [3, 4, 5]
+    assert rest.checkpoint.epoch == first.checkpoint.epoch == 4
+
+
+async def test_what_is_not_wanted_is_passed_over_and_counted_as_read(any_store: EventStore) -> None:
+    await fill(any_store, 2)
+    await any_store.append("note-1", [NoteTaken(text="x")] * 4, expected_version=NO_STREAM)
+    wanted = LogRange(event_types=["OrderPlaced"])
+
+    batches = await drain(LogFollower(any_store.log, Checkpoint(), wanted=wanted, batch=3))
+
+    assert [len(batch.events) for batch in batches] == [2, 0]
+    assert batches[-1].checkpoint.position == await any_store.log.high_water()
+    assert batches[-1].checkpoint.event_id is not None
+
+
+async def test_gaps_are_passed(any_store: EventStore) -> None:
+    await fill(any_store, 2)
+    await leave_a_gap(any_store, 5)
+    await fill(any_store, 2)
+
+    batches = await drain(LogFollower(any_store.log, Checkpoint(), batch=2))
+
+    assert streams(*batches) == ["order-1"] * 4
+
+
+async def test_a_gap_at_the_end_is_not_passed_for_good(any_store: EventStore) -> None:
+    """The checkpoint stays at an event that was read: after a crash those numbers can be handed out again."""
+    await fill(any_store, 1)
+    follower = LogFollower(any_store.log, Checkpoint())
+    (first,) = await drain(follower)
+    await leave_a_gap(any_store)
+
+    assert await follower.next_now() is None
+    await fill(any_store, 1)
+    (second,) = await drain(follower)
+    assert (first.checkpoint.position, len(second.events)) == (first.events[0].position, 1)
+
+
+async def test_numbers_that_are_handed_out_again_are_read(store: EventStore, connection: asyncpg.Connection) -> None:
+    """As a sequence does after a crash of the server."""
+    await fill(store, 1)
+    follower = LogFollower(store.log, Checkpoint())
+    (first,) = await drain(follower)
+    await leave_a_gap(store, 3)
+    assert await follower.next_now() is None
+    await connection.execute("SELECT setval('eventstore.events_global_position_seq', $1)", first.checkpoint.position)
+
+    await fill(store, 1, "order-again")
+    async with asyncio.timeout(WITHIN):
+        second = await anext(follower)
+
+    assert streams(second) == ["order-again"]
+    assert second.checkpoint.position == first.checkpoint.position + 1
+
+
+async def test_a_late_commit_is_seen(any_store: EventStore) -> None:
+    drawn, may_commit = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> None:
+        async with any_store.transaction() as tx:
+            await tx.append("order-slow", [placed()], expected_version=NO_STREAM)
+            drawn.set()
+            await may_commit.wait()
+
+    follower = LogFollower(any_store.log, Checkpoint())
+    writer = asyncio.create_task(slow())
+    await drawn.wait()
+    await any_store.append("order-fast", [placed()], expected_version=NO_STREAM)
+    assert await follower.next_now() is None
+    may_commit.set()
+    await writer
+
+    async with asyncio.timeout(WITHIN):
+        batch = await anext(follower)
+    assert streams(batch) == ["order-slow", "order-fast"]
+
+
+async def test_a_live_follower_waits_for_what_comes(any_store: EventStore) -> None:
+    follower = LogFollower(any_store.log, Checkpoint())
+
+    async def read(count: int) -> list[str]:
+        found: list[str] = []
+        async for batch in follower:
+            found += streams(batch)
+            if len(found) >= count:
+                break
+        return found
+
+    async with asyncio.timeout(WITHIN):
+        reading = asyncio.create_task(read(3))
+        for number in range(3):
+            await fill(any_store, 1, f"order-{number}")
+        assert await reading == ["order-0", "order-1", "order-2"]
+
+
+async def test_the_last_events_are_seen_when_the_log_goes_quiet(any_store: EventStore) -> None:
+    """The mark was below what was drawn when it was asked: it is asked again although nothing is drawn any more."""
+    follower = LogFollower(any_store.log, Checkpoint())
+    async with any_store.transaction() as tx:
+        await tx.append("order-1", [placed()], expected_version=NO_STREAM)
+        for _ in range(3):
+            assert await follower.next_now() is None
+
+    assert streams(*await drain(follower)) == ["order-1"]
+
+
+async def test_a_quiet_log_is_not_asked_for_its_mark_again_and_again(any_store: EventStore) -> None:
+    await fill(any_store, 1)
+    log = CountingLog(any_store.log)
+    follower = LogFollower(log, Checkpoint())  # type: ignore[arg-type]
+    await drain(follower)
+    asked = log.marks
+
+    for _ in range(20):
+        assert await follower.next_now() is None
+
+    assert log.marks <= asked + 1
+
+
+async def test_writers_at_once_leave_nothing_out_and_nothing_twice(store: EventStore) -> None:
+    follower, seen = LogFollower(store.log, Checkpoint(), batch=7), list[tuple[str, int]]()
+
+    async def follow() -> None:
+        async for batch in follower:
+            seen.extend((event.stream_id, event.stream_version) for event in batch.events)
+            if len(seen) >= 90:
+                return
+
+    async with asyncio.timeout(WITHIN), asyncio.TaskGroup() as group:
+        group.create_task(follow())
+        for number in range(6):
+            group.create_task(fill(store, 15, f"order-{number}"))
+
+    logged = [(event.stream_id, event.stream_version) async for event in store.read_all()]
+    assert seen == logged
