@@ -104,6 +104,8 @@ class Database:
         self._pool: asyncpg.Pool | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._says_isolation = False
+        # A pool that was passed in has rules of its own, and behind PgBouncer the session is everybody's.
+        self._resets = isinstance(source, str) and not pgbouncer
         size = pool_size if isinstance(source, str) else source.get_max_size()
         if size < MIN_POOL_SIZE:
             raise ConfigurationError(f"the pool has {size} connection(s), a store needs at least {MIN_POOL_SIZE}")
@@ -165,8 +167,8 @@ class Database:
             connection = await self._pool.acquire()
         try:
             yield connection
-            if reset and isinstance(self._source, str) and not connection.is_closed():
-                await connection.reset()  # a pool that was passed in has rules of its own
+            if reset and self._resets and not connection.is_closed():
+                await connection.reset()
         finally:
             await self._pool.release(connection)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -89,3 +90,15 @@ def start() -> Iterator[StartProcess]:
     yield begin
     for process in started:
         process.close()
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """Undo what a worker's command does to logging: in a process of its own nobody comes after it."""
+    handlers, level = list(logging.root.handlers), logging.root.level
+    levels = {name: logging.getLogger(name).level for name in list(logging.root.manager.loggerDict)}
+    yield
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+    for name in list(logging.root.manager.loggerDict):
+        logging.getLogger(name).setLevel(levels.get(name, logging.NOTSET))

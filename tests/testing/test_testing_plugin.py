@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,8 @@ def project(tmp_path: Path) -> Path:
 
 def run(project: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run pytest in the project."""
-    plugin = ["-p", "eventstore.testing.plugin", "-p", "no:cacheprovider"]
+    installed = any(found.value == "eventstore.testing.plugin" for found in entry_points(group="pytest11"))
+    plugin = [*([] if installed else ["-p", "eventstore.testing.plugin"]), "-p", "no:cacheprovider"]
     settings = {name: value for name, value in os.environ.items() if not name.startswith(("EVENTSTORE_", "PYTEST_"))}
     return subprocess.run(  # noqa: S603 - our own
         [sys.executable, "-m", "pytest", *plugin, "-W", "error", "-s", *options],
