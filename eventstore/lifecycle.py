@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -30,6 +31,57 @@ class Backoff:
     def reset(self) -> None:
         """Start again from the first delay, after a success."""
         self._next = self._first
+
+
+class Budget:
+    """An amount that callers take from and give back to; who finds too little left waits, first come, first served.
+
+    Args:
+        total: The whole amount. Who wants more than that waits for all of it.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._left = total
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    def take_now(self, amount: int) -> bool:
+        """Take an amount if it is there and nobody waits; returns whether it was."""
+        amount = min(amount, self._total)
+        if self._left < amount or self._waiting:
+            return False
+        self._left -= amount
+        return True
+
+    async def take(self, amount: int) -> None:
+        """Take an amount, when it is there."""
+        if self.take_now(amount):
+            return
+        granted = asyncio.get_running_loop().create_future()
+        self._waiting.append((min(amount, self._total), granted))
+        try:
+            await granted
+        except asyncio.CancelledError:
+            if granted.cancelled():
+                self._grant()  # those behind may need less
+            else:
+                self.give(amount)
+            raise
+
+    def give(self, amount: int) -> None:
+        """Give an amount back."""
+        self._left += min(amount, self._total)
+        self._grant()
+
+    def _grant(self) -> None:
+        while self._waiting:
+            amount, granted = self._waiting[0]
+            if not granted.cancelled():
+                if self._left < amount:
+                    return
+                self._left -= amount
+                granted.set_result(None)
+            self._waiting.popleft()
 
 
 @asynccontextmanager

@@ -99,16 +99,18 @@ class Database:
     ) -> None:
         self.queries = Queries(schema)
         self._source = source
-        self._pool_size = pool_size
         self._pgbouncer = pgbouncer
         self._pool: asyncpg.Pool | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._says_isolation = False
         # A pool that was passed in has rules of its own, and behind PgBouncer the session is everybody's.
         self._resets = isinstance(source, str) and not pgbouncer
-        size = pool_size if isinstance(source, str) else source.get_max_size()
-        if size < MIN_POOL_SIZE:
-            raise ConfigurationError(f"the pool has {size} connection(s), a store needs at least {MIN_POOL_SIZE}")
+        self.pool_size = pool_size if isinstance(source, str) else source.get_max_size()
+        """The largest number of connections."""
+        if self.pool_size < MIN_POOL_SIZE:
+            raise ConfigurationError(
+                f"the pool has {self.pool_size} connection(s), a store needs at least {MIN_POOL_SIZE}"
+            )
 
     @property
     def schema(self) -> str:
@@ -122,7 +124,7 @@ class Database:
         self._loop = asyncio.get_running_loop()
         if isinstance(self._source, str):
             with connecting(self._source):
-                self._pool = await _own_pool(self._source, self._pool_size, pgbouncer=self._pgbouncer)
+                self._pool = await _own_pool(self._source, self.pool_size, pgbouncer=self._pgbouncer)
         else:
             self._pool = self._source
         try:

@@ -27,6 +27,10 @@ class ConnectionLostError(UnavailableError):
     """The connection broke while a statement was under way, so its outcome is unknown here."""
 
 
+class NotConnectedError(UnavailableError):
+    """No connection could be had, so nothing was sent."""
+
+
 class DuplicateError(EventStoreError):
     """A unique constraint was violated; `constraint` names it."""
 
@@ -108,11 +112,11 @@ def connecting(dsn: str | None = None) -> Iterator[None]:
     except (asyncpg.ClientConfigurationError, ValueError) as error:
         raise InvalidDsnError(_without_address(error)) from None
     except (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InsufficientResourcesError) as error:
-        raise UnavailableError(
+        raise NotConnectedError(
             f"PostgreSQL cannot be reached ({type(error).__name__}): check that it runs and that the DSN names it"
         ) from None
     except asyncpg.CannotConnectNowError:
-        raise UnavailableError("PostgreSQL is starting up or shutting down: try again in a moment") from None
+        raise NotConnectedError("PostgreSQL is starting up or shutting down: try again in a moment") from None
 
 
 def _without_address(error: Exception) -> str:

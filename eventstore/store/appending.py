@@ -13,7 +13,8 @@ connection: the stream's row lock makes it wait for the old transaction, and the
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from eventstore.db import ConnectionLostError
 from eventstore.db.errors import DuplicateError
@@ -28,11 +29,12 @@ from eventstore.events import AppendResult, Position
 from eventstore.lifecycle import Backoff
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable
 
-    from eventstore.codec import Codec, EncodedEvent, StoredEvent
-    from eventstore.store.log import AppendOutcome, Log
-    from eventstore.streams import ExpectedVersion
+    from eventstore.codec import Codec, StoredEvent
+    from eventstore.store.log import AppendOutcome, AppendRequest, Log
+
+T = TypeVar("T")
 
 _CONFLICT_ATTEMPTS: Final = 5
 _EVENT_ID_KEY: Final = "events_event_id_key"
@@ -40,29 +42,20 @@ RESOLVE_SECONDS: Final = 10.0
 """How long a lost answer is asked for again before `OutcomeUnknownError`."""
 
 
-class AppendRequest(NamedTuple):
-    """An append, checked and encoded.
-
-    Attributes:
-        stream_id: The stream.
-        expected: What the caller expects, as it was given.
-        expected_wire: The same, as the log takes it.
-        events: The encoded events.
-        look_up_ids: Whether the ids may be in the stream already.
-    """
-
-    stream_id: str
-    expected: int | ExpectedVersion
-    expected_wire: int
-    events: Sequence[EncodedEvent]
-    look_up_ids: bool
-
-
 class Appender(Protocol):
-    """The way of requests to the log: today each by itself; a group commit takes the same place."""
+    """The way of a store's requests to the log: each by itself, or together with others (`grouping`)."""
 
-    async def append(self, request: AppendRequest) -> AppendResult:
-        """Append, or raise what the log answered."""
+    async def append(self, request: AppendRequest, timeout: float | None) -> AppendResult:  # noqa: ASYNC109 - see there
+        """Append, or raise what the log answered.
+
+        Raises:
+            OutcomeUnknownError: No answer came within `timeout` seconds.
+            UnavailableError: The same, and it had not been sent: nothing was appended.
+        """
+        ...
+
+    async def drain(self, seconds: float) -> None:
+        """Wait until everything that was accepted has been answered, or tell those who wait that time is over."""
         ...
 
 
@@ -91,7 +84,7 @@ class DirectAppender:
         self._log = log
         self._codec = codec
 
-    async def append(self, request: AppendRequest) -> AppendResult:
+    async def append(self, request: AppendRequest, timeout: float | None = None) -> AppendResult:  # noqa: ASYNC109 - see `Appender`
         """Append, and find out the truth when the answer is lost.
 
         Raises:
@@ -100,18 +93,29 @@ class DirectAppender:
             OutcomeUnknownError: The answer was lost and nobody could be asked in time.
             UnavailableError: Nothing was sent.
         """
-        conflicts = 0
-        while True:
-            try:
-                return await append_once(self._log, self._codec, request)
-            except TransactionConflictError:
-                conflicts += 1
-                if conflicts == _CONFLICT_ATTEMPTS:
-                    raise
-            except ConnectionLostError as error:
-                return await self._resolve(request._replace(look_up_ids=True), str(error))
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._append(request)
+        except TimeoutError:
+            raise no_answer(request, f"no answer within {timeout} s") from None
 
-    async def _resolve(self, request: AppendRequest, reason: str) -> AppendResult:
+    async def drain(self, seconds: float) -> None:
+        """Do nothing: each caller waits for its own append."""
+
+    async def _append(self, request: AppendRequest) -> AppendResult:
+        try:
+            return await run_again(lambda: append_once(self._log, self._codec, request))
+        except ConnectionLostError as error:
+            return await self.resolve(request, str(error))
+
+    async def resolve(self, request: AppendRequest, reason: str) -> AppendResult:
+        """Find out whether an append happened whose answer was lost, by sending it again with the same ids.
+
+        Raises:
+            OutcomeUnknownError: Nobody could be asked in time.
+            EventStoreError: As `append`; it is known then that it had not happened.
+        """
+        request = request._replace(look_up_ids=True)
         backoff = Backoff(first=0.05, most=1.0)
         try:
             async with asyncio.timeout(RESOLVE_SECONDS):
@@ -121,16 +125,30 @@ class DirectAppender:
                     except (UnavailableError, TransactionConflictError):
                         await backoff.wait()
         except TimeoutError:
-            ids = [event.event_id for event in request.events]
-            raise OutcomeUnknownError(request.stream_id, ids, reason) from None
+            raise no_answer(request, reason) from None
+
+
+def no_answer(request: AppendRequest, reason: str) -> OutcomeUnknownError:
+    """Return what a caller is told whose append was sent and not answered."""
+    return OutcomeUnknownError(request.stream_id, [event.event_id for event in request.events], reason)
+
+
+async def run_again(transaction: Callable[[], Awaitable[T]]) -> T:
+    """Run a transaction of our own, and again when PostgreSQL ended it in favour of another one (a deadlock).
+
+    Raises:
+        TransactionConflictError: It was ended every time.
+    """
+    for _ in range(_CONFLICT_ATTEMPTS - 1):
+        with suppress(TransactionConflictError):
+            return await transaction()
+    return await transaction()
 
 
 async def append_once(log: Log, codec: Codec, request: AppendRequest) -> AppendResult:
     """Send an append and say what the answer means."""
     try:
-        outcome = await log.append(
-            request.stream_id, request.expected_wire, request.events, look_up_ids=request.look_up_ids
-        )
+        (outcome,) = await log.append([request], wait=True)
     except DuplicateError as error:
         if error.constraint == _EVENT_ID_KEY and not request.look_up_ids:
             ids = [event.event_id for event in request.events]
@@ -144,17 +162,18 @@ async def append_once(log: Log, codec: Codec, request: AppendRequest) -> AppendR
         return _original_result(codec, request, known)
     if outcome.kind == "wrong_version":
         raise WrongExpectedVersionError(request.stream_id, request.expected, outcome.version)
-    return _appended(request, outcome)
+    return appended(request, outcome)
 
 
-def _appended(request: AppendRequest, outcome: AppendOutcome) -> AppendResult:
+def appended(request: AppendRequest, outcome: AppendOutcome) -> AppendResult:
+    """Return the result of an append that the log has carried out."""
     assert outcome.position is not None  # noqa: S101 - what `appended` means
     return AppendResult(
         stream_id=request.stream_id,
         first_version=outcome.version - len(request.events) + 1,
         stream_version=outcome.version,
         position=Position(outcome.position),
-        event_ids=tuple(event.event_id for event in request.events),
+        event_ids=tuple([event.event_id for event in request.events]),
     )
 
 

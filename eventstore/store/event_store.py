@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from eventstore.clock import system_clock, uuid7
 from eventstore.codec import Codec
@@ -15,11 +15,10 @@ from eventstore.errors import (
     ClosedError,
     ConfigurationError,
     InvalidArgumentError,
-    OutcomeUnknownError,
     SelfDeadlockError,
     UnavailableError,
 )
-from eventstore.store.appending import DirectAppender
+from eventstore.store.appending import no_answer, run_again
 from eventstore.store.operations import Operations
 from eventstore.store.postgres import PostgresBackend, PostgresLog
 from eventstore.store.transaction import Transaction
@@ -33,10 +32,13 @@ if TYPE_CHECKING:
     from eventstore.db import Connection
     from eventstore.events import AppendResult, NewEvent
     from eventstore.metadata import Metadata
-    from eventstore.store.appending import AppendRequest
     from eventstore.store.hooks import AppendHook
-    from eventstore.store.log import Backend
+    from eventstore.store.log import AppendRequest, Backend
     from eventstore.streams import ExpectedVersion, StreamId
+
+
+DRAIN_SECONDS: Final = 10.0
+"""How long a store that is closed waits for the answers to appends that are under way."""
 
 
 class StoreDeclaration(Protocol):
@@ -65,7 +67,7 @@ class EventStore(Operations):
         self._backend = backend
         self._hooks = hooks
         self._hooked_types = frozenset(name for hook in hooks for name in hook.event_types)
-        self._appender = DirectAppender(backend.log, codec)
+        self._appender = backend.appender(codec)
         self._open_transactions: dict[asyncio.Task[Any] | None, list[Transaction]] = {}
         self._is_open = True
 
@@ -110,6 +112,7 @@ class EventStore(Operations):
                 yield store
             finally:
                 store.close()
+                await store._appender.drain(DRAIN_SECONDS)
 
     @property
     def database(self) -> Database:
@@ -143,16 +146,15 @@ class EventStore(Operations):
         """Append events to a stream, all or none; see `Operations.append`."""
         request = self._request(stream_id, events, expected_version, metadata)
         self._check_open(request.stream_id)
+        if self._hooked_types.isdisjoint([event.event_type for event in request.events]):
+            return await self._appender.append(request, timeout)
         try:
             async with asyncio.timeout(timeout):
-                return await self._append(request)
+                return await run_again(lambda: self._append_with_hooks(request))
         except TimeoutError:
-            ids = [event.event_id for event in request.events]
-            raise OutcomeUnknownError(request.stream_id, ids, f"no answer within {timeout} s") from None
+            raise no_answer(request, f"no answer within {timeout} s") from None
 
-    async def _append(self, request: AppendRequest) -> AppendResult:
-        if self._hooked_types.isdisjoint(event.event_type for event in request.events):
-            return await self._appender.append(request)
+    async def _append_with_hooks(self, request: AppendRequest) -> AppendResult:
         async with self.transaction() as tx:
             return await tx.append_request(request)
 

@@ -13,19 +13,40 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from eventstore.codec import EncodedEvent, StoredEvent
+    from eventstore.codec import Codec, EncodedEvent, StoredEvent
     from eventstore.db import Connection, Database
     from eventstore.events import StreamInfo
+    from eventstore.store.appending import Appender
+    from eventstore.streams import ExpectedVersion
 
 LAST_VERSION: Final = 2**63 - 1
 """Above every stream version: no upper bound."""
+
+
+class AppendRequest(NamedTuple):
+    """An append, checked and encoded.
+
+    Attributes:
+        stream_id: The stream.
+        expected: What the caller expects, as it was given.
+        expected_wire: The same, as the log takes it (see `streams.wire_version`).
+        events: The encoded events.
+        look_up_ids: Whether the ids may be in the stream already.
+    """
+
+    stream_id: str
+    expected: int | ExpectedVersion
+    expected_wire: int
+    events: Sequence[EncodedEvent]
+    look_up_ids: bool
 
 
 class AppendOutcome(NamedTuple):
     """What the log answered to an append.
 
     Attributes:
-        kind: `appended`, `wrong_version`, or `ids_known` (an id is in the stream already; nothing was appended).
+        kind: `appended`; `wrong_version`; `ids_known` (an id is in the stream already); or `busy` (another transaction
+            holds the stream). Nothing was appended but in the first case.
         version: The stream's version now.
         position: The last appended event's position; None when nothing was appended.
     """
@@ -82,10 +103,13 @@ class StoredSnapshot(NamedTuple):
 class Log(Protocol):
     """The operations a store needs of its log."""
 
-    async def append(
-        self, stream_id: str, expected: int, events: Sequence[EncodedEvent], *, look_up_ids: bool
-    ) -> AppendOutcome:
-        """Append events if the stream is as expected (see `streams.wire_version`)."""
+    async def append(self, requests: Sequence[AppendRequest], *, wait: bool) -> list[AppendOutcome]:
+        """Carry out appends together, as if they came one after the other, and answer each for itself.
+
+        Args:
+            requests: In their order; one that looks up its ids is the only one to its stream.
+            wait: Whether to wait for a stream that another transaction holds, or to answer `busy`.
+        """
         ...
 
     async def events_by_ids(self, stream_id: str, event_ids: Sequence[UUID]) -> list[StoredEvent]:
@@ -150,6 +174,10 @@ class Backend(Protocol):
     @property
     def database(self) -> Database | None:
         """The way to PostgreSQL; None in memory."""
+        ...
+
+    def appender(self, codec: Codec) -> Appender:
+        """Return what the store's own appends go through."""
         ...
 
     def begin(self) -> AbstractAsyncContextManager[tuple[Log, Connection | None]]:

@@ -13,8 +13,7 @@ from eventstore.codec import Selection
 from eventstore.errors import EmptyAppendError, InvalidArgumentError
 from eventstore.events import BEGINNING, NewEvent, Position, position_number
 from eventstore.metadata import Metadata, current_metadata
-from eventstore.store.appending import AppendRequest
-from eventstore.store.log import LAST_VERSION, LogRange, StreamRange
+from eventstore.store.log import LAST_VERSION, AppendRequest, LogRange, StreamRange
 from eventstore.store.reading import EventIterator, log_pages, stream_pages
 from eventstore.streams import ExpectedVersion, StreamId, checked_stream_id, wire_version
 

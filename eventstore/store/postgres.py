@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any, cast
 from eventstore.codec import StoredEvent
 from eventstore.events import StreamInfo
 from eventstore.store.commit import has_committed
+from eventstore.store.grouping import GroupingAppender
 from eventstore.store.log import AppendOutcome, LogPage, LogRange, StoredSnapshot, StreamRange
 
 if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from eventstore.codec import EncodedEvent
+    from eventstore.codec import Codec
     from eventstore.db import Connection, Database, Session
+    from eventstore.store.log import AppendRequest
 
 
 class PostgresLog:
@@ -25,27 +27,19 @@ class PostgresLog:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    async def append(
-        self, stream_id: str, expected: int, events: Sequence[EncodedEvent], *, look_up_ids: bool
-    ) -> AppendOutcome:
-        """Append events in one round trip; see the SQL function `append`."""
-        columns = list(zip(*events, strict=True))
-        ids, types, versions, data, metadata, correlations, causations, occurred, _ = columns
-        row = await self._session.fetchrow(
-            "append",
-            stream_id,
-            expected,
-            look_up_ids,
-            ids,
-            types,
-            versions,
-            data,
-            metadata,
-            correlations,
-            causations,
-            occurred,
-        )
-        return AppendOutcome(*cast("Sequence[Any]", row))
+    async def append(self, requests: Sequence[AppendRequest], *, wait: bool) -> list[AppendOutcome]:
+        """Carry out appends in one round trip; see the SQL function `append`."""
+        row = await self._session.fetchrow("append", wait, *_append_arguments(requests))
+        outcomes, versions, positions = cast("Sequence[Any]", row)
+        answers: list[AppendOutcome] = []
+        appended = 0
+        for request, kind, version in zip(requests, outcomes, versions, strict=True):
+            position = None
+            if kind == "appended":
+                appended += len(request.events)
+                position = positions[appended - 1]
+            answers.append(AppendOutcome(kind, version, position))
+        return answers
 
     async def events_by_ids(self, stream_id: str, event_ids: Sequence[UUID]) -> list[StoredEvent]:
         """Return the stream's events that have one of these ids, by version."""
@@ -131,12 +125,41 @@ class PostgresLog:
         return int(cast("Sequence[Any]", row)[0])
 
 
+def _append_arguments(requests: Sequence[AppendRequest]) -> Sequence[Sequence[Any]]:
+    """Return the requests as the arrays that the SQL function `append` takes."""
+    streams = sorted({request.stream_id for request in requests})  # by code points, which is the order of their bytes
+    numbers = {stream_id: number for number, stream_id in enumerate(streams, start=1)}
+    ids, types, versions, data, metadata, correlations, causations, occurred, _ = zip(
+        *[event for request in requests for event in request.events], strict=True
+    )
+    return (
+        streams,
+        [numbers[request.stream_id] for request in requests],
+        [len(request.events) for request in requests],
+        [request.expected_wire for request in requests],
+        [request.look_up_ids for request in requests],
+        [number for number, request in enumerate(requests, start=1) for _ in request.events],
+        ids,
+        types,
+        versions,
+        data,
+        metadata,
+        correlations,
+        causations,
+        occurred,
+    )
+
+
 class PostgresBackend:
     """The log in PostgreSQL and its transactions."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
         self.log = PostgresLog(database)
+
+    def appender(self, codec: Codec) -> GroupingAppender:
+        """Return what the store's own appends go through: together with those that come at the same time."""
+        return GroupingAppender(self.log, codec, connections=self.database.pool_size)
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[tuple[PostgresLog, Connection]]:

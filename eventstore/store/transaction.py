@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from eventstore.db import Connection
     from eventstore.events import AppendResult, NewEvent
     from eventstore.metadata import Metadata
-    from eventstore.store.appending import AppendRequest
     from eventstore.store.hooks import AppendHook
-    from eventstore.store.log import Log
+    from eventstore.store.log import AppendRequest, Log
     from eventstore.streams import ExpectedVersion, StreamId
 
 

@@ -22,7 +22,8 @@ from eventstore.codec.payload import MAX_PAYLOAD_BYTES
 from eventstore.db.errors import DuplicateError
 from eventstore.errors import ClosedError, TransactionConflictError
 from eventstore.events import StreamInfo
-from eventstore.store import AppendOutcome, EventStore, LogPage, StoredSnapshot
+from eventstore.store import AppendOutcome, AppendRequest, EventStore, LogPage, StoredSnapshot
+from eventstore.store.appending import DirectAppender
 from eventstore.streams import ANY, STREAM_EXISTS, category_of
 
 if TYPE_CHECKING:
@@ -155,24 +156,27 @@ class MemoryLog:
         self._shared = shared
         self._unit = unit
 
-    async def append(
-        self, stream_id: str, expected: int, events: Sequence[EncodedEvent], *, look_up_ids: bool
-    ) -> AppendOutcome:
-        """Append events if the stream is as expected, with the answers of the SQL function `append`."""
+    async def append(self, requests: Sequence[AppendRequest], *, wait: bool) -> list[AppendOutcome]:
+        """Carry out appends in their order, with the answers of the SQL function `append`; it always waits."""
+        del wait
         async with self._writing() as unit:
-            if not self._stream(stream_id) and (expected > 0 or expected == STREAM_EXISTS.value):
-                return AppendOutcome("wrong_version", 0, None)
-            await self._shared.lock(stream_id, unit)
-            recorded = self._stream(stream_id)
-            fits = expected in (len(recorded), ANY.value) or (expected == STREAM_EXISTS.value and bool(recorded))
-            known = self._knows(unit, stream_id, events)
-            if known and (look_up_ids or not fits):
-                return AppendOutcome("ids_known", len(recorded), None)
-            if not fits:
-                return AppendOutcome("wrong_version", len(recorded), None)
-            if known or len({event.event_id for event in events}) < len(events):
-                raise DuplicateError("events_event_id_key")
-            return self._insert(unit, stream_id, recorded, events)
+            return [await self._append(unit, request) for request in requests]
+
+    async def _append(self, unit: _Unit, request: AppendRequest) -> AppendOutcome:
+        stream_id, _, expected, events, look_up_ids = request
+        if not self._stream(stream_id) and (expected > 0 or expected == STREAM_EXISTS.value):
+            return AppendOutcome("wrong_version", 0, None)
+        await self._shared.lock(stream_id, unit)
+        recorded = self._stream(stream_id)
+        fits = expected in (len(recorded), ANY.value) or (expected == STREAM_EXISTS.value and bool(recorded))
+        known = self._knows(unit, stream_id, events)
+        if known and (look_up_ids or not fits):
+            return AppendOutcome("ids_known", len(recorded), None)
+        if not fits:
+            return AppendOutcome("wrong_version", len(recorded), None)
+        if known or len({event.event_id for event in events}) < len(events):
+            raise DuplicateError("events_event_id_key")
+        return self._insert(unit, stream_id, recorded, events)
 
     def _knows(self, unit: _Unit, stream_id: str, events: Sequence[EncodedEvent]) -> bool:
         own = {event.event_id for event in unit.events.get(stream_id, ())}
@@ -328,6 +332,10 @@ class MemoryBackend:
     def __init__(self, clock: Clock = system_clock) -> None:
         self._shared = _Shared(clock)
         self.log = MemoryLog(self._shared)
+
+    def appender(self, codec: Codec) -> DirectAppender:
+        """Return what the store's own appends go through: there is no round trip to share."""
+        return DirectAppender(self.log, codec)
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[tuple[MemoryLog, None]]:

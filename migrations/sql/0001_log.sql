@@ -105,14 +105,25 @@ COMMENT ON FUNCTION {schema}.high_water IS 'The position up to which every event
 
 -- --- append ----------------------------------------------------------------------------------------------------------
 
--- Appends events to one stream. expected_version: a version, 0 for no stream, -1 for an existing one, -2 for any.
--- look_up_ids: the ids may have been appended before (the caller chose them, or repeats a call): look for them first.
--- outcome: 'appended' (version and position of the last event), 'wrong_version' (version is the actual one), or
--- 'ids_known' (at least one id is in the stream already; nothing was appended).
+-- Carries out appends in the order given, each whole or not at all, as if they came one after the other.
+--
+-- p_wait: wait for a stream that another transaction holds; otherwise its appends are answered `busy`.
+-- p_streams: the streams of the call, each once, sorted by their bytes: the order in which their rows are locked.
+-- For each append: p_stream_numbers (which of p_streams, from 1), p_event_counts, p_expected_versions (a version, 0 for
+-- no stream, -1 for an existing one, -2 for any), and p_look_up_ids: its ids may have been appended before (the caller
+-- chose them, or repeats a call), look for them first; such an append is the only one to its stream in a call.
+-- For each event, append by append: p_append_numbers (which append, from 1) and its columns.
+--
+-- The answer. outcomes, one an append: `appended`, `wrong_version`, `ids_known` (at least one id is in the stream
+-- already), or `busy`. versions, one an append: the stream's version after it. positions: one an appended event.
 CREATE FUNCTION {schema}.append(
-    p_stream_id text,
-    p_expected_version bigint,
-    p_look_up_ids boolean,
+    p_wait boolean,
+    p_streams text[],
+    p_stream_numbers integer[],
+    p_event_counts integer[],
+    p_expected_versions bigint[],
+    p_look_up_ids boolean[],
+    p_append_numbers integer[],
     p_event_ids uuid[],
     p_event_types text[],
     p_schema_versions integer[],
@@ -121,71 +132,158 @@ CREATE FUNCTION {schema}.append(
     p_correlation_ids text[],
     p_causation_ids text[],
     p_occurred_at timestamptz[],
-    OUT outcome text,
-    OUT version bigint,
-    OUT last_position bigint
+    OUT outcomes text[],
+    OUT versions bigint[],
+    OUT positions bigint[]
 )
     LANGUAGE plpgsql
+    -- A plan made while the tables were small would otherwise scan them for as long as the session lives.
+    SET plan_cache_mode = force_generic_plan
+    SET enable_seqscan = off
+    SET enable_hashjoin = off
+    SET enable_mergejoin = off
 AS $$
 DECLARE
-    last_recorded_at timestamptz;
+    is_held boolean[] := array_fill(false, ARRAY[cardinality(p_streams)]);
+    held_now integer[];
+    stream_versions bigint[];
+    stamp timestamptz;
+    -- For each append: what to add to an event's number in the call to get its version; null when it is refused.
+    offsets bigint[] := array_fill(NULL::bigint, ARRAY[cardinality(p_stream_numbers)]);
+    events_before integer := 0;
+    is_any_accepted boolean := false;
+    their_lock_timeout text;
+    s integer;
+    version bigint;
+    expected bigint;
+    fits boolean;
 BEGIN
-    -- One writer a stream at a time, from here to the end of its transaction.
-    PERFORM 1 FROM {schema}.streams s WHERE s.stream_id = p_stream_id FOR NO KEY UPDATE;
-    IF NOT FOUND THEN
-        IF p_expected_version > 0 OR p_expected_version = -1 THEN
-            outcome := 'wrong_version';
-            version := 0;
-            RETURN;
-        END IF;
-        INSERT INTO {schema}.streams (stream_id) VALUES (p_stream_id) ON CONFLICT DO NOTHING;
-        IF NOT FOUND THEN
-            PERFORM 1 FROM {schema}.streams s WHERE s.stream_id = p_stream_id FOR NO KEY UPDATE;
-        END IF;
-    END IF;
+    outcomes := array_fill('busy'::text, ARRAY[cardinality(p_stream_numbers)]);
+    versions := array_fill(0::bigint, ARRAY[cardinality(p_stream_numbers)]);
 
-    -- A statement of its own, so that it sees what the lock waited for.
-    SELECT e.stream_version, e.recorded_at INTO version, last_recorded_at
-      FROM {schema}.events e
-     WHERE e.stream_id = p_stream_id
-     ORDER BY e.stream_version DESC
-     LIMIT 1;
-    version := coalesce(version, 0);
-
-    IF p_look_up_ids
-       OR NOT (p_expected_version = version OR p_expected_version = -2 OR (p_expected_version = -1 AND version > 0))
-    THEN
-        PERFORM 1 FROM {schema}.events e WHERE e.stream_id = p_stream_id AND e.event_id = ANY (p_event_ids) LIMIT 1;
-        IF FOUND THEN
-            outcome := 'ids_known';
-            RETURN;
+    -- One writer a stream at a time, from here to the end of its transaction. The second time round, the streams that
+    -- were not there have been begun.
+    -- step: lock
+    FOR attempt IN 1 .. 2 LOOP
+        IF p_wait THEN
+            SELECT array_agg(held.n) INTO held_now
+              FROM unnest(p_streams) WITH ORDINALITY AS wanted (stream_id, n)
+             CROSS JOIN LATERAL (
+                SELECT wanted.n FROM {schema}.streams e
+                 WHERE e.stream_id = wanted.stream_id FOR NO KEY UPDATE
+             ) held
+             WHERE NOT is_held[wanted.n];
+        ELSE
+            SELECT array_agg(held.n) INTO held_now
+              FROM unnest(p_streams) WITH ORDINALITY AS wanted (stream_id, n)
+             CROSS JOIN LATERAL (
+                SELECT wanted.n FROM {schema}.streams e
+                 WHERE e.stream_id = wanted.stream_id FOR NO KEY UPDATE SKIP LOCKED
+             ) held
+             WHERE NOT is_held[wanted.n];
         END IF;
-    END IF;
-    IF NOT (p_expected_version = version OR p_expected_version = -2 OR (p_expected_version = -1 AND version > 0)) THEN
-        outcome := 'wrong_version';
+        FOREACH s IN ARRAY coalesce(held_now, '{}') LOOP
+            is_held[s] := true;
+        END LOOP;
+        EXIT WHEN attempt = 2 OR cardinality(held_now) = cardinality(p_streams);
+
+        -- step: begin_streams
+        their_lock_timeout := current_setting('lock_timeout');
+        BEGIN
+            -- SKIP LOCKED does not see a stream that another open transaction is beginning: wait for it, but not long.
+            IF NOT p_wait THEN
+                PERFORM set_config('lock_timeout', '10ms', true);
+            END IF;
+            INSERT INTO {schema}.streams (stream_id)
+            SELECT DISTINCT p_streams[a.n]
+              FROM unnest(p_stream_numbers, p_expected_versions) AS a (n, expected)
+             WHERE a.expected IN (0, -2)
+               AND NOT is_held[a.n]
+               AND NOT EXISTS (SELECT FROM {schema}.streams e WHERE e.stream_id = p_streams[a.n])
+             ORDER BY 1
+                ON CONFLICT DO NOTHING;
+            PERFORM set_config('lock_timeout', their_lock_timeout, true);
+        EXCEPTION WHEN lock_not_available THEN
+            IF p_wait THEN
+                RAISE;
+            END IF;
+        END;
+    END LOOP;
+
+    -- A statement of its own, so that it sees what the locks waited for.
+    -- step: read
+    SELECT array_agg(coalesce(last.stream_version, 0) ORDER BY wanted.n),
+           greatest(clock_timestamp(), max(last.recorded_at))
+      INTO stream_versions, stamp
+      FROM unnest(p_streams) WITH ORDINALITY AS wanted (stream_id, n)
+      LEFT JOIN LATERAL (
+        SELECT e.stream_version, e.recorded_at
+          FROM {schema}.events e
+         WHERE e.stream_id = wanted.stream_id
+         ORDER BY e.stream_version DESC
+         LIMIT 1
+      ) last ON true;
+
+    FOR a IN 1 .. cardinality(p_stream_numbers) LOOP
+        s := p_stream_numbers[a];
+        version := stream_versions[s];
+        expected := p_expected_versions[a];
+        fits := expected = version OR expected = -2 OR (expected = -1 AND version > 0);
+        IF NOT is_held[s] THEN
+            -- Held by somebody, or not there; nothing but an append that begins it could wait for the latter.
+            IF version = 0 AND NOT fits THEN
+                outcomes[a] := 'wrong_version';
+            END IF;
+        ELSIF fits AND NOT p_look_up_ids[a] THEN
+            outcomes[a] := 'appended';
+        ELSIF EXISTS (
+            SELECT FROM {schema}.events e
+             WHERE e.stream_id = p_streams[s]
+               AND e.event_id = ANY (p_event_ids[events_before + 1 : events_before + p_event_counts[a]])
+        ) THEN
+            outcomes[a] := 'ids_known';
+        ELSIF fits THEN
+            outcomes[a] := 'appended';
+        ELSE
+            outcomes[a] := 'wrong_version';
+        END IF;
+        IF outcomes[a] = 'appended' THEN
+            is_any_accepted := true;
+            offsets[a] := version - events_before;
+            version := version + p_event_counts[a];
+            stream_versions[s] := version;
+        END IF;
+        versions[a] := version;
+        events_before := events_before + p_event_counts[a];
+    END LOOP;
+    IF NOT is_any_accepted THEN
         RETURN;
     END IF;
 
-    -- After the check, so that losers draw no positions; before the insert, so that readers know.
+    -- After the checks, so that losers draw no positions; before the insert, so that readers know.
+    -- step: announce
     PERFORM {schema}.take_low_water_lock();
-    INSERT INTO {schema}.events
-           (stream_id, stream_version, event_id, event_type, schema_version, data, metadata,
-            correlation_id, causation_id, occurred_at, recorded_at)
-    SELECT p_stream_id, version + n, event_id, event_type, schema_version, data::json, metadata::json,
-           correlation_id, causation_id, occurred_at, greatest(clock_timestamp(), last_recorded_at)
-      FROM unnest(p_event_ids, p_event_types, p_schema_versions, p_data, p_metadata,
-                  p_correlation_ids, p_causation_ids, p_occurred_at)
-           WITH ORDINALITY
-           AS new (event_id, event_type, schema_version, data, metadata, correlation_id, causation_id, occurred_at, n)
-     ORDER BY n;
-
-    outcome := 'appended';
-    version := version + cardinality(p_event_ids);
-    last_position := currval('{schema}.events_global_position_seq');
+    -- step: insert
+    WITH inserted AS (
+        INSERT INTO {schema}.events
+               (stream_id, stream_version, event_id, event_type, schema_version, data, metadata,
+                correlation_id, causation_id, occurred_at, recorded_at)
+        SELECT p_streams[p_stream_numbers[new.a]], offsets[new.a] + n, event_id, event_type, schema_version,
+               data::json, metadata::json, correlation_id, causation_id, occurred_at, stamp
+          FROM unnest(p_append_numbers, p_event_ids, p_event_types, p_schema_versions, p_data, p_metadata,
+                      p_correlation_ids, p_causation_ids, p_occurred_at)
+               WITH ORDINALITY
+               AS new (a, event_id, event_type, schema_version, data, metadata, correlation_id, causation_id,
+                       occurred_at, n)
+         WHERE offsets[new.a] IS NOT NULL
+         ORDER BY n
+        RETURNING global_position
+    )
+    SELECT array_agg(global_position) INTO positions FROM inserted;
 END
 $$;
 
-COMMENT ON FUNCTION {schema}.append IS 'Appends events to one stream: lock, read, check, announce, insert.';
+COMMENT ON FUNCTION {schema}.append IS 'Carries out appends in order: lock, read, check, announce, insert.';
 
 -- --- guards --------------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from eventstore import NO_STREAM, EventStore, NewEvent, RawEvent
 from eventstore.clock import uuid7
 from eventstore.errors import UnknownEventTypeError
 from eventstore.metadata import NO_METADATA
+from eventstore.store import AppendRequest
 from eventstore.store.reading import PAGE
 from eventstore.testing import FakeClock
 from fixtures.shop import SHIPPED, NoteTaken, OrderPlaced, OrderShipped, placed
@@ -166,7 +167,8 @@ async def test_streams_can_be_appended_to_while_they_are_read(ten: EventStore) -
 async def test_reading_an_unknown_type_names_it_and_where_it_is(any_store: EventStore) -> None:
     encoded = any_store.codec.encode(placed(), NO_METADATA)
     unknown = encoded._replace(event_type="Forgotten", event_id=uuid7())
-    await any_store.log.append("order-1", 0, [encoded, unknown], look_up_ids=False)
+    request = AppendRequest("order-1", NO_STREAM, 0, [encoded, unknown], look_up_ids=False)
+    await any_store.log.append([request], wait=True)
 
     with pytest.raises(UnknownEventTypeError) as raised:
         await any_store.read_stream("order-1").to_list()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import asyncpg
@@ -45,7 +45,28 @@ async def test_an_append_leaves_no_dead_row_in_streams(store: EventStore, connec
     assert await connection.fetchval("SELECT ctid::text || xmin::text FROM eventstore.streams") == before
 
 
-APPEND = (1, False, [uuid7()], ["OrderPlaced"], [2], ['{"sku": "tea", "quantity": 1}'], [None], [None], [None], [NOW])
+async def append(
+    connection: asyncpg.Connection, stream_ids: Sequence[str], expected: int, *, look_up_ids: bool
+) -> None:
+    wait, count, numbers = False, len(stream_ids), list(range(1, len(stream_ids) + 1))
+    await connection.fetch(
+        Queries("eventstore")["append"],
+        wait,
+        sorted(stream_ids),
+        numbers,
+        [1] * count,
+        [expected] * count,
+        [look_up_ids] * count,
+        numbers,
+        [uuid7() for _ in stream_ids],
+        ["OrderPlaced"] * count,
+        [2] * count,
+        ['{"sku": "tea", "quantity": 1}'] * count,
+        [None] * count,
+        [None] * count,
+        [None] * count,
+        [NOW] * count,
+    )
 
 
 @pytest.mark.parametrize("look_up_ids", [False, True])
@@ -54,10 +75,11 @@ async def test_every_statement_of_the_append_function_uses_its_index(dsn: str, *
         plans: list[str] = []
         connection.add_log_listener(lambda _, message: plans.append(str(message)))
         await explain_everything(connection)
-        append = Queries("eventstore")["append"]
         for number in range(10):  # from the sixth on, plans may be generic
-            for stream_id, expected in ((f"order-{number}", 0), ("order-0", number + 1), ("order-0", 99)):
-                await connection.fetch(append, stream_id, expected, look_up_ids, [uuid7()], *APPEND[3:])
+            await append(connection, [f"order-{number}"], 0, look_up_ids=look_up_ids)
+            await append(connection, ["order-0"], number + 1, look_up_ids=look_up_ids)
+            await append(connection, ["order-0"], 99, look_up_ids=look_up_ids)
+            await append(connection, [f"note-{number}-{n}" for n in range(50)], 0, look_up_ids=look_up_ids)
 
     scanned = [scan for plan in plans for scan in scans(plan)]
     assert {"streams", "events"} <= {table for table, _ in scanned}

@@ -1,9 +1,9 @@
 -- The log's queries. Those that return events have the columns of codec.StoredEvent, in its order.
 
 -- name: append
--- Append events to one stream, in one round trip and one transaction.
-SELECT outcome, version, last_position
-  FROM {schema}.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+-- Carry out appends, in one round trip and one transaction; see the function.
+SELECT outcomes, versions, positions
+  FROM {schema}.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 
 -- name: events_by_ids
 -- The events of a stream that have one of these ids, by version.

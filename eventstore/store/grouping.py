@@ -1,0 +1,264 @@
+r"""Group commit: appends that wait in one process at the same time go out in one call and one commit.
+
+What one append costs is mostly its round trip and its commit, which many can share. Appends go from the queue to one of
+two lanes; while the server works on a batch of one lane, the client prepares the next one for the other. Nothing waits
+when a lane is free. Each append keeps its own answer, and nobody's trouble is a neighbour's:
+
+    lane --> appended | wrong version                       answered
+         \-> busy: another transaction holds the stream --> beside the lanes, on a connection that can wait for it
+         \-> ids known, or the call failed as a whole   --> one by one, each with an answer of its own
+         \-> the connection broke                       --> one by one, resolved (see `appending`)
+
+A caller that is cancelled before its append was sent has not appended; afterwards the append runs on without it, and no
+cancel request ever reaches the connection that others share. Lanes run outside any caller's context.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import Context
+from typing import TYPE_CHECKING, Final
+
+from eventstore.db import ConnectionLostError
+from eventstore.db.errors import NotConnectedError
+from eventstore.errors import (
+    ClosedError,
+    EventStoreError,
+    UnavailableError,
+    WrongEventLoopError,
+    WrongExpectedVersionError,
+)
+from eventstore.lifecycle import Budget
+from eventstore.store.appending import DirectAppender, appended, no_answer
+from eventstore.store.queueing import AppendQueue, Pending
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterable, Sequence
+    from typing import Any
+
+    from eventstore.codec import Codec
+    from eventstore.events import AppendResult
+    from eventstore.store.log import AppendOutcome, AppendRequest, Log
+
+LANES: Final = 2
+"""Batches on their way at a time. With one, client and server only take turns."""
+
+WAITING_BYTES: Final = 64 * 1024 * 1024
+"""What may wait in memory before callers wait to get in."""
+
+_BUSY_SECONDS: Final = 0.01
+"""How long a held stream is left alone when all connections that could wait for it are taken."""
+
+
+class GroupingAppender:
+    """Appends requests in batches, each with an answer of its own.
+
+    Args:
+        log: Where to; each call is a transaction.
+        codec: For comparing an append with what is there.
+        connections: How many connections the log has; at most a third of them wait for streams that others hold.
+    """
+
+    def __init__(self, log: Log, codec: Codec, *, connections: int) -> None:
+        self._log = log
+        self._direct = DirectAppender(log, codec)
+        self._loop = asyncio.get_running_loop()
+        self._queue = AppendQueue()
+        self._room = Budget(WAITING_BYTES)
+        self._unanswered: set[Pending] = set()
+        self._lanes = 0
+        self._in_lanes = 0
+        self._most_beside = max(1, connections // 3)
+        self._beside = 0
+        self._alone = asyncio.Semaphore(max(1, connections // 3))
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def append(self, request: AppendRequest, timeout: float | None) -> AppendResult:  # noqa: ASYNC109 - see `Appender`
+        """Append with whoever else is appending just now.
+
+        Raises:
+            WrongExpectedVersionError: The stream is elsewhere.
+            IdempotencyError: The ids were used for something else.
+            OutcomeUnknownError: It was sent, and no answer came in time.
+            UnavailableError: It was not sent in time, or the database cannot be reached: nothing was appended.
+        """
+        if asyncio.get_running_loop() is not self._loop:
+            raise WrongEventLoopError
+        pending = Pending(request, self._loop.create_future())
+        if timeout is None:
+            return await self._answer(pending)
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._answer(pending)
+        except TimeoutError:
+            if pending.is_sent:
+                raise no_answer(request, f"no answer within {timeout} s") from None
+            raise UnavailableError(
+                f"the append to {request.stream_id!r} was not sent within {timeout} s, as others are before it; "
+                "nothing was appended: try again later, or append less at a time"
+            ) from None
+
+    async def _answer(self, pending: Pending) -> AppendResult:
+        if not self._room.take_now(pending.weight):
+            await self._room.take(pending.weight)
+        try:
+            self._unanswered.add(pending)
+            self._queue.put(pending)
+            self._start_lane()
+            return await pending.answer
+        finally:
+            self._unanswered.discard(pending)
+            self._room.give(pending.weight)
+
+    async def drain(self, seconds: float) -> None:
+        """Wait until everything that was accepted has been answered.
+
+        Args:
+            seconds: How long. Then those who still wait hear `OutcomeUnknownError`, or `ClosedError` if theirs was
+                never sent.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                while self._tasks:
+                    await asyncio.wait(self._tasks)
+        except TimeoutError:
+            for task in self._tasks:
+                task.cancel()
+            for pending in list(self._unanswered):
+                unknown = no_answer(pending.request, f"the store was closed, and no answer came within {seconds} s")
+                _refuse(pending, unknown if pending.is_sent else ClosedError("store"))
+
+    # --- the lanes -----------------------------------------------------------------------------------------------
+
+    def _start_lane(self) -> None:
+        if self._lanes < LANES and self._queue.ready:
+            self._lanes += 1
+            self._spawn(self._lane())
+
+    async def _lane(self) -> None:
+        """Send batch after batch, until nothing is waiting."""
+        try:
+            while batch := self._queue.take(self._share()):
+                streams = len({pending.request.stream_id for pending in batch})
+                self._in_lanes += streams
+                try:
+                    await self._send(batch, wait=False)
+                finally:
+                    self._in_lanes -= streams
+                await asyncio.sleep(0)  # who was just answered may have more: else who waits next always comes too late
+        finally:
+            self._lanes -= 1
+
+    def _share(self) -> int:
+        """Return how many streams a lane takes: its part of all, or one lane would carry all and the other crumbs."""
+        return -(-(self._queue.ready + self._in_lanes) // LANES)
+
+    async def _send(self, batch: Sequence[Pending], *, wait: bool) -> None:
+        for pending in batch:
+            pending.is_sent = True
+        try:
+            outcomes = await self._log.append([pending.request for pending in batch], wait=wait)
+        except NotConnectedError as error:
+            for pending in batch:
+                _refuse(pending, NotConnectedError(str(error)))
+            self._open(_by_stream(batch))
+        except ConnectionLostError as error:
+            self._one_by_one(batch, lost=str(error))
+        except EventStoreError:  # PostgreSQL rolled the call back; whose fault it was shows when each is alone
+            self._one_by_one(batch)
+        except Exception as error:  # noqa: BLE001 - a defect: whatever it is, each caller hears the truth of its append
+            self._one_by_one(batch, lost=f"unexpected {type(error).__qualname__}")
+        else:
+            self._settle(batch, outcomes)
+
+    def _settle(self, batch: Sequence[Pending], outcomes: Iterable[AppendOutcome]) -> None:
+        """Answer each append; losers first, so that who tries again comes before who goes on (else nobody else would).
+
+        The order of answers is the order in which callers wake up, and so that of their next appends.
+        """
+        answered = list(zip(batch, outcomes, strict=True))
+        busy: list[Pending] = []
+        known: list[Pending] = []
+        for pending, outcome in answered:
+            if outcome.kind == "wrong_version":
+                request = pending.request
+                _refuse(pending, WrongExpectedVersionError(request.stream_id, request.expected, outcome.version))
+            elif outcome.kind == "busy":
+                busy.append(pending)
+            elif outcome.kind == "ids_known":
+                known.append(pending)
+        for pending, outcome in answered:
+            if outcome.kind == "appended" and not pending.answer.done():
+                pending.answer.set_result(appended(pending.request, outcome))
+        self._open({pending.request.stream_id for pending in batch}.difference(_by_stream(busy), _by_stream(known)))
+        self._one_by_one(known)
+        self._step_aside(busy)
+
+    def _open(self, streams: Iterable[str]) -> None:
+        for stream_id in streams:
+            self._queue.open(stream_id)
+        self._start_lane()
+
+    # --- beside the lanes ----------------------------------------------------------------------------------------
+
+    def _step_aside(self, busy: Sequence[Pending]) -> None:
+        """Wait for streams that other transactions hold, each on a connection of its own, while there are any."""
+        for stream_id, waiting in _by_stream(busy).items():
+            pending = [each for each in waiting if not each.answer.done()]  # `busy` proves: who has gone is not there
+            if not pending:
+                self._open([stream_id])
+            elif self._beside < self._most_beside:
+                self._beside += 1
+                self._spawn(self._wait_for(pending))
+            else:
+                self._spawn(self._try_again(stream_id, pending))
+
+    async def _wait_for(self, pending: Sequence[Pending]) -> None:
+        try:
+            await self._send(pending, wait=True)
+        finally:
+            self._beside -= 1
+
+    async def _try_again(self, stream_id: str, pending: Sequence[Pending]) -> None:
+        for each in pending:
+            each.is_sent = False
+        await asyncio.sleep(_BUSY_SECONDS)
+        self._queue.put_back(stream_id, pending)
+        self._open([stream_id])
+
+    def _one_by_one(self, batch: Sequence[Pending], *, lost: str | None = None) -> None:
+        """Carry out appends that cannot share a call; `lost` says why it is unknown whether they happened."""
+        for stream_id, pending in _by_stream(batch).items():
+            self._spawn(self._carry_out(stream_id, pending, lost))
+
+    async def _carry_out(self, stream_id: str, pending: Sequence[Pending], lost: str | None) -> None:
+        for each in pending:
+            async with self._alone:
+                try:
+                    result = await (
+                        self._direct.append(each.request) if lost is None else self._direct.resolve(each.request, lost)
+                    )
+                except Exception as error:  # noqa: BLE001 - it is the caller's
+                    _refuse(each, error)
+                else:
+                    if not each.answer.done():
+                        each.answer.set_result(result)
+        self._open([stream_id])
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run work in an empty context: it is for many callers, and none's metadata or tracing applies to it."""
+        task = self._loop.create_task(work, context=Context())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _refuse(pending: Pending, error: Exception) -> None:
+    if not pending.answer.done():
+        pending.answer.set_exception(error)
+
+
+def _by_stream(batch: Sequence[Pending]) -> dict[str, list[Pending]]:
+    streams: dict[str, list[Pending]] = {}
+    for pending in batch:
+        streams.setdefault(pending.request.stream_id, []).append(pending)
+    return streams

@@ -1,0 +1,391 @@
+"""Group commit: appends that wait at the same time share a call and a commit, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from eventstore import ANY, NO_STREAM, EventStore, NewEvent
+from eventstore.clock import uuid7
+from eventstore.errors import (
+    ClosedError,
+    EventStoreError,
+    IdempotencyError,
+    OutcomeUnknownError,
+    UnavailableError,
+    WrongExpectedVersionError,
+)
+from eventstore.events import AppendResult
+from eventstore.metadata import current_metadata, metadata
+from eventstore.store import event_store, grouping
+from fixtures.shop import SHIPPED, app, placed
+from fixtures.stores import open_store
+from fixtures.tcp_proxy import TcpProxy, When
+
+
+async def versions(store: EventStore, stream_id: str) -> list[int]:
+    return [event.stream_version async for event in store.read_stream(stream_id)]
+
+
+async def commits(connection: asyncpg.Connection) -> int:
+    """How many transactions the log's events were committed in."""
+    return int(await connection.fetchval("SELECT count(DISTINCT xmin::text) FROM eventstore.events"))
+
+
+@asynccontextmanager
+async def held(connection: asyncpg.Connection, *stream_ids: str) -> AsyncIterator[None]:
+    """Have another transaction hold streams, as one that has appended to them and not committed."""
+    async with connection.transaction():
+        await connection.execute(
+            "SELECT FROM eventstore.streams WHERE stream_id = ANY ($1) FOR NO KEY UPDATE", list(stream_ids)
+        )
+        yield
+
+
+async def until_waiting(connection: asyncpg.Connection, writers: int) -> None:
+    """Return once so many sessions of the database wait for a lock."""
+    async with asyncio.timeout(10):
+        while writers != await connection.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        ):
+            await asyncio.sleep(0.005)
+
+
+# --- what is shared, and what is not --------------------------------------------------------------------------------
+
+
+async def test_appends_that_wait_at_the_same_time_share_a_commit(
+    store: EventStore, connection: asyncpg.Connection
+) -> None:
+    await asyncio.gather(
+        *[store.append(f"order-{number}", [placed(), SHIPPED], expected_version=NO_STREAM) for number in range(100)]
+    )
+
+    assert await commits(connection) < 10
+
+
+async def test_an_append_on_its_own_is_sent_at_once(store: EventStore, connection: asyncpg.Connection) -> None:
+    for version in range(5):
+        await store.append("order-1", [placed()], expected_version=version)
+
+    assert await commits(connection) == 5
+
+
+async def test_each_append_of_a_batch_has_its_own_answer(store: EventStore) -> None:
+    await store.append("order-old", [placed()], expected_version=NO_STREAM)
+
+    answers = await asyncio.gather(
+        store.append("order-new", [placed(), SHIPPED], expected_version=NO_STREAM),
+        store.append("order-old", [SHIPPED], expected_version=0),
+        store.append("order-old", [SHIPPED], expected_version=1),
+        store.append("order-old", [SHIPPED], expected_version=1),
+        store.append("order-none", [SHIPPED], expected_version=3),
+        store.append("order-old", [SHIPPED], expected_version=ANY),
+        return_exceptions=True,
+    )
+
+    new, late, second, beaten, absent, last = answers
+    assert isinstance(new, AppendResult)
+    assert isinstance(second, AppendResult)
+    assert isinstance(last, AppendResult)
+    assert (new.first_version, new.stream_version, second.stream_version, last.stream_version) == (1, 2, 2, 3)
+    for refused, actual in ((late, 1), (beaten, 2), (absent, 0)):
+        assert isinstance(refused, WrongExpectedVersionError)
+        assert refused.actual == actual
+    for result in (new, second, last):
+        at = result.stream_version
+        (event,) = await store.read_stream(result.stream_id, from_version=at, to_version=at).to_list()
+        assert event.position == result.position
+        assert event.event_id == result.event_ids[-1]
+
+
+async def test_an_append_that_the_server_refuses_fails_nobody_else(
+    store: EventStore, connection: asyncpg.Connection
+) -> None:
+    await connection.execute("""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION $m$no$m$; END';
+        CREATE TRIGGER refuse BEFORE INSERT ON eventstore.events
+            FOR EACH ROW WHEN (NEW.stream_id = 'order-7') EXECUTE FUNCTION refuse();
+    """)
+
+    answers = await asyncio.gather(
+        *[store.append(f"order-{number}", [placed()], expected_version=NO_STREAM) for number in range(20)],
+        return_exceptions=True,
+    )
+
+    assert [number for number, answer in enumerate(answers) if not isinstance(answer, AppendResult)] == [7]
+    assert isinstance(answers[7], EventStoreError)
+    assert len(await store.read_all().to_list()) == 19
+
+
+async def test_an_id_that_is_given_out_twice_fails_only_the_append_that_has_it(dsn: str) -> None:
+    given: list[UUID] = []
+
+    def clumsy_id() -> UUID:
+        given.append(given[3] if len(given) == 8 else uuid7())
+        return given[-1]
+
+    async with EventStore.open(dsn, app, new_id=clumsy_id) as store:
+        answers = await asyncio.gather(
+            *[store.append("order-1", [placed()], expected_version=ANY) for _ in range(20)], return_exceptions=True
+        )
+
+        assert [type(answer).__name__ for answer in answers].count("AppendResult") == 19
+        assert isinstance(answers[8], IdempotencyError)
+        assert await versions(store, "order-1") == list(range(1, 20))
+
+
+# --- streams that others hold ----------------------------------------------------------------------------------------
+
+
+async def test_a_stream_that_another_transaction_holds_stalls_nobody_else(
+    store: EventStore, connection: asyncpg.Connection
+) -> None:
+    await store.append("order-held", [placed()], expected_version=NO_STREAM)
+    async with held(connection, "order-held"):
+        waiting = [asyncio.create_task(store.append("order-held", [SHIPPED], expected_version=ANY)) for _ in range(3)]
+        async with asyncio.timeout(10):
+            await asyncio.gather(*[store.append(f"order-{n}", [placed()], expected_version=0) for n in range(50)])
+        assert not any(task.done() for task in waiting)
+
+    assert [result.stream_version for result in await asyncio.gather(*waiting)] == [2, 3, 4]
+
+
+async def test_a_stream_that_another_transaction_is_beginning_stalls_nobody_else(
+    store: EventStore, connection: asyncpg.Connection
+) -> None:
+    async with connection.transaction():
+        await connection.execute("INSERT INTO eventstore.streams (stream_id) VALUES ('order-new')")
+        waiting = asyncio.create_task(store.append("order-new", [placed()], expected_version=NO_STREAM))
+        async with asyncio.timeout(10):
+            await asyncio.gather(*[store.append(f"order-{n}", [placed()], expected_version=0) for n in range(50)])
+        assert not waiting.done()
+
+    assert (await waiting).stream_version == 1
+
+
+async def test_more_held_streams_than_connections_stall_nobody_else(
+    store: EventStore, connection: asyncpg.Connection
+) -> None:
+    streams = [f"held-{number}" for number in range(30)]
+    for stream_id in streams:
+        await store.append(stream_id, [placed()], expected_version=NO_STREAM)
+    async with held(connection, *streams):
+        waiting = [asyncio.create_task(store.append(each, [SHIPPED], expected_version=1)) for each in streams]
+        async with asyncio.timeout(20):
+            for number in range(30):
+                await store.append(f"order-{number}", [placed()], expected_version=NO_STREAM)
+        assert not any(task.done() for task in waiting)
+
+    assert {result.stream_version for result in await asyncio.gather(*waiting)} == {2}
+
+
+# --- order and fairness ----------------------------------------------------------------------------------------------
+
+
+async def test_appends_to_one_stream_never_overtake_each_other(
+    store: EventStore, connection: asyncpg.Connection
+) -> None:
+    """Not even when a stream is held for a while, is new, or is asked for ids on the way."""
+    called: dict[str, list[UUID]] = defaultdict(list)
+
+    async def append(number: int) -> None:
+        stream_id, event_id = f"order-{number % 7}", uuid7()
+        called[stream_id].append(event_id)
+        chosen = NewEvent(placed(), event_id=event_id)
+        await store.append(stream_id, [chosen], expected_version=ANY)
+        if number < 300 and number % 5 == 0:
+            await append(number + 700)
+
+    await store.append("order-0", [NewEvent(placed(), event_id=(first := uuid7()))], expected_version=NO_STREAM)
+    called["order-0"].append(first)
+    async with held(connection, "order-0"):
+        appending = asyncio.gather(*[append(number) for number in range(300)])
+        await until_waiting(connection, writers=1)
+    await appending
+
+    for stream_id, ids in called.items():
+        assert [event.event_id async for event in store.read_stream(stream_id)] == ids
+
+
+async def test_nobody_starves_among_callers_that_expect_versions_and_try_again(store: EventStore) -> None:
+    wins: Counter[int] = Counter()
+    await store.append("order-1", [placed()], expected_version=NO_STREAM)
+
+    async def caller(number: int) -> None:
+        version = 1
+        while wins.total() < 400:
+            try:
+                result = await store.append("order-1", [SHIPPED], expected_version=version)
+            except WrongExpectedVersionError as conflict:
+                version = conflict.actual
+            else:
+                version = result.stream_version
+                wins[number] += 1
+
+    await asyncio.gather(*[caller(number) for number in range(8)])
+
+    assert min(wins[number] for number in range(8)) >= 400 / 8 / 2
+
+
+# --- callers that go away --------------------------------------------------------------------------------------------
+
+
+async def test_an_append_that_is_cancelled_before_it_is_sent_does_not_happen(store: EventStore) -> None:
+    await store.append("order-1", [placed()], expected_version=NO_STREAM)
+    sent = [asyncio.create_task(store.append("order-1", [SHIPPED], expected_version=ANY))]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # on its way; what comes for the stream from here on stays behind
+    behind = [asyncio.create_task(store.append("order-1", [SHIPPED], expected_version=ANY)) for _ in range(3)]
+    await asyncio.sleep(0)
+    behind[1].cancel()
+
+    await asyncio.gather(*sent, *behind, return_exceptions=True)
+    assert behind[1].cancelled()
+    assert await versions(store, "order-1") == [1, 2, 3, 4]
+
+
+async def test_an_append_that_is_cancelled_after_it_was_sent_runs_on_and_its_neighbours_do_not_notice(
+    store: EventStore, connection: asyncpg.Connection
+) -> None:
+    await store.append("order-1", [placed()], expected_version=NO_STREAM)
+    async with held(connection, "order-1"):
+        callers = [asyncio.create_task(store.append("order-1", [SHIPPED], expected_version=ANY)) for _ in range(3)]
+        await until_waiting(connection, writers=1)
+        callers[0].cancel()
+        await asyncio.wait([callers[0]])
+        assert callers[0].cancelled()
+
+    results = await asyncio.gather(*callers[1:])
+    assert [result.stream_version for result in results] == [3, 4]
+
+
+async def test_a_time_out_says_whether_the_append_was_sent(store: EventStore, connection: asyncpg.Connection) -> None:
+    await store.append("order-1", [placed()], expected_version=NO_STREAM)
+    async with held(connection, "order-1"):
+        first = asyncio.create_task(store.append("order-1", [SHIPPED], expected_version=ANY, timeout=0.3))
+        await until_waiting(connection, writers=1)
+        with pytest.raises(UnavailableError, match=r"was not sent within 0\.1 s.*nothing was appended"):
+            await store.append("order-1", [SHIPPED], expected_version=ANY, timeout=0.1)
+        with pytest.raises(OutcomeUnknownError) as raised:
+            await first
+
+    event_ids = list(raised.value.event_ids)
+    again = await store.append("order-1", [NewEvent(SHIPPED, event_id=event_ids[0])], expected_version=1)
+    assert again.stream_version == 2
+    assert await versions(store, "order-1") == [1, 2]
+
+
+async def test_callers_wait_when_too_much_is_waiting_already(
+    store: EventStore, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, dsn: str
+) -> None:
+    await store.append("order-1", [placed()], expected_version=NO_STREAM)
+    monkeypatch.setattr(grouping, "WAITING_BYTES", 2000)
+    async with open_store(dsn) as small, held(connection, "order-1"):
+        callers = [asyncio.create_task(small.append("order-1", [SHIPPED], expected_version=ANY)) for _ in range(9)]
+        await until_waiting(connection, writers=1)
+        with pytest.raises(UnavailableError, match="was not sent"):
+            await small.append("order-2", [placed()], expected_version=ANY, timeout=0.05)
+        callers[7].cancel()
+        await connection.execute("SAVEPOINT still_held")
+        assert not callers[0].done()
+        await connection.execute("ROLLBACK TO still_held")
+        releasing = asyncio.gather(*callers, return_exceptions=True)
+        await asyncio.sleep(0)
+        await connection.execute("COMMIT; BEGIN")
+
+        answers = await releasing
+        assert sum(isinstance(answer, AppendResult) for answer in answers) == 8
+        assert await versions(store, "order-1") == list(range(1, 10))
+
+
+# --- broken connections and closing ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("when", [When.BEFORE, When.AFTER])
+async def test_when_the_answer_to_a_batch_is_lost_each_append_is_resolved(
+    store: EventStore, proxy: TcpProxy, when: When
+) -> None:
+    await store.append("order-1", [placed()], expected_version=NO_STREAM)
+    async with open_store(proxy.dsn) as cut_store:
+        proxy.cut_at(b"order-9", when)
+        answers = await asyncio.gather(
+            *[cut_store.append(f"order-{n}", [placed()], expected_version=NO_STREAM) for n in range(12)],
+            *[cut_store.append("order-9", [SHIPPED], expected_version=version) for version in (1, 1, 2)],
+            return_exceptions=True,
+        )
+
+    assert proxy.was_cut.is_set()
+    refused = [number for number, answer in enumerate(answers) if isinstance(answer, WrongExpectedVersionError)]
+    assert refused == [1, 13]
+    assert all(isinstance(answer, AppendResult) for number, answer in enumerate(answers) if number not in refused)
+    assert await versions(store, "order-9") == [1, 2, 3]
+    assert len(await store.read_all().to_list()) == 14
+
+
+async def test_a_store_that_is_closed_answers_what_is_under_way(
+    dsn: str, store: EventStore, connection: asyncpg.Connection
+) -> None:
+    await store.append("order-1", [placed()], expected_version=NO_STREAM)
+    async with open_store(dsn) as closing:
+        async with held(connection, "order-1"):
+            callers = [asyncio.create_task(closing.append("order-1", [SHIPPED], expected_version=ANY)) for _ in range(3)]
+            await until_waiting(connection, writers=1)
+
+    assert [caller.result().stream_version for caller in callers] == [2, 3, 4]
+    with pytest.raises(ClosedError):
+        await closing.append("order-1", [SHIPPED], expected_version=ANY)
+
+
+async def test_closing_has_a_deadline_and_says_what_is_unknown(
+    dsn: str, store: EventStore, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_store, "DRAIN_SECONDS", 0.1)
+    await store.append("order-1", [placed()], expected_version=NO_STREAM)
+    async with held(connection, "order-1"):
+        async with open_store(dsn) as closing:
+            sent = asyncio.create_task(closing.append("order-1", [SHIPPED], expected_version=ANY))
+            await until_waiting(connection, writers=1)
+            behind = asyncio.create_task(closing.append("order-1", [SHIPPED], expected_version=ANY))
+            await asyncio.sleep(0)
+
+        with pytest.raises(OutcomeUnknownError):
+            await sent
+        with pytest.raises(ClosedError):
+            await behind
+
+
+# --- context ---------------------------------------------------------------------------------------------------------
+
+
+async def test_each_append_of_a_batch_carries_its_own_callers_metadata(store: EventStore) -> None:
+    async def append(number: int) -> None:
+        with metadata(correlation_id=f"call-{number}"):
+            await store.append(f"order-{number}", [placed()], expected_version=NO_STREAM)
+
+    await asyncio.gather(*[append(number) for number in range(20)])
+
+    for number in range(20):
+        (event,) = await store.read_stream(f"order-{number}").to_list()
+        assert event.correlation_id == f"call-{number}"
+
+
+async def test_no_callers_context_reaches_the_shared_work(store: EventStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str | None] = []
+    fetchrow = store.database.fetchrow
+
+    async def noting(name: str, *args: object) -> object:
+        seen.append(current_metadata().correlation_id)
+        return await fetchrow(name, *args)
+
+    monkeypatch.setattr(store.database, "fetchrow", noting)
+    with metadata(correlation_id="somebody"):
+        await store.append("order-1", [placed()], expected_version=NO_STREAM)
+
+    assert seen == [None]
