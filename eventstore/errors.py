@@ -259,6 +259,18 @@ class ConfigurationError(EventStoreError):
     """A setting, a declaration or a topic is wrong: the message says which, and how to mend it."""
 
 
+class FedByKafkaError(ConfigurationError):
+    """A read model is fed from Kafka, so the log cannot go on feeding it: keep to Kafka, or rebuild it from the log."""
+
+    def __init__(self, projection: str) -> None:
+        self.projection = projection
+        super().__init__(
+            f"the projection {projection!r} is fed from Kafka, and where that has come is no place in the log: from "
+            "here its events would be applied twice; go on with Kafka (`eventstore project --from kafka`, "
+            f"workers(kafka=...)), or stop that and build it anew: `eventstore rebuild {projection}`"
+        )
+
+
 class InvalidDsnError(ConfigurationError):
     """The database address cannot be parsed. The address itself is never shown: it may hold a password."""
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from eventstore.kafka.arrivals import Intake
 from eventstore.kafka.places import NOWHERE
+from eventstore.projections.feeds import log_lease
+from eventstore.subscriptions import Leases
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,15 +72,26 @@ class Feed:
             self._progress.enter("working")
 
     async def _place(self) -> None:
+        if not await self._places.are_valid():
+            await self._take_over()
         beginnings = await self._consumer.beginnings()
-        stored = await self._places.load()
-        if not stored:
-            await self._places.take_over(beginnings)
-            stored = await self._places.load()
-        self._stored = stored
+        self._stored = stored = await self._places.load()
         self._intake = self._new_intake()  # others may have moved the streams of these partitions on
         self._last_positions = {}
         await self._consumer.place(stored, beginnings)
+
+    async def _take_over(self) -> None:
+        """Take the read model over from the log, once nobody feeds it from there any more."""
+        runner, places = self._runner, self._places
+        self._progress.enter("waiting")
+        async with Leases(runner.store.database).holding(log_lease(runner.consumer_name)) as lease:
+            beginnings = await self._consumer.beginnings()
+
+            async def begin(session: ConnectionSession) -> bool:
+                return await places.begin(session, lease, beginnings)
+
+            await runner.take_over(begin)
+        self._progress.enter("starting")
 
     async def _apply(self, records: Records) -> None:
         arrivals = await self._intake.take(records)

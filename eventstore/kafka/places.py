@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from eventstore.db.errors import translated
 from eventstore.errors import LeaseLostError
 from eventstore.outbox.publisher import publisher_checkpoint
-from eventstore.subscriptions import Checkpoints
+from eventstore.subscriptions import Checkpoints, Leases
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from aiokafka import TopicPartition
 
     from eventstore.db import Database, Session
+    from eventstore.subscriptions import Lease
 
 NOWHERE: Final = -1
 """The place before the first one that is written down."""
@@ -75,19 +76,38 @@ class Places:
         if versions:
             await session.fetch("save_kafka_streams", self._consumer, list(versions), list(versions.values()))
 
-    async def take_over(self, beginnings: Mapping[TopicPartition, int]) -> None:
-        """Begin where the same read model stands that was fed from the log so far: its events are not taken in again.
+    async def are_valid(self) -> bool:
+        """Whether the read model is fed from Kafka, and was not built from the log since."""
+        return await self._are_valid(self._database)
 
-        Nothing happens if it was fed by Kafka before, or never at all.
+    async def begin(self, session: Session, lease: Lease, beginnings: Mapping[TopicPartition, int]) -> bool:
+        """Begin where the read model stands, inside a transaction; return False if another instance has just done so.
+
+        What the log has fed to it is not taken in again, and from now on the log cannot go on where that was.
 
         Args:
-            beginnings: Partitions and their first offsets; the others are begun when somebody reads them.
+            session: The transaction, in which nobody else can change the read model.
+            lease: The lease of the worker that follows the log: none of them is at work.
+            beginnings: Partitions and their first offsets, for a read model that Kafka has never fed; the other
+                partitions are begun when somebody reads them.
+
+        Raises:
+            LeaseLostError: The lease is not ours any more.
         """
-        async with self._database.transaction() as session:
-            await session.fetchrow("lock_read_models", self._database.schema)  # several instances may start at once
-            checkpoint = await Checkpoints(session).load(self._consumer)
-            if not checkpoint.position or await session.fetch("load_kafka_offsets", self._consumer):
-                return
+        if await self._are_valid(session):
+            return False
+        if not await session.fetch("load_kafka_offsets", self._consumer):
             for partition, offset in beginnings.items():
                 await self.move(session, partition, since=NOWHERE, to=offset)
-            await session.fetch("reset_kafka_streams", self._consumer, checkpoint.position)
+        checkpoint = await Checkpoints(session).load(self._consumer)
+        if checkpoint.position:
+            await session.fetch("delete_kafka_streams", self._consumer)
+            await session.fetch("note_kafka_streams_up_to", self._consumer, checkpoint.position)
+            await Checkpoints(session).delete(self._consumer)
+        await Leases(session).require(lease)  # last: it keeps the lease from being renewed until the commit
+        return True
+
+    async def _are_valid(self, session: Session) -> bool:
+        if (await Checkpoints(session).load(self._consumer)).position:
+            return False
+        return bool(await session.fetch("load_kafka_offsets", self._consumer))

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 SessionHook = Callable[["ConnectionSession"], Awaitable[None]]
 """Writes the reader's progress, in the transaction that changes the read model."""
 
+Begin = Callable[["ConnectionSession"], Awaitable[bool]]
+"""Writes where a new reader begins; returns False, and writes nothing, if it had begun already."""
+
 
 class ProjectionRunner:
     """Applies stored events to the tables of a projection.
@@ -72,6 +75,18 @@ class ProjectionRunner:
                 yield self
             finally:
                 self._connection = None
+
+    async def take_over(self, begin: Begin) -> None:
+        """Become one of those who feed the tables; if that is new, whoever fed them otherwise is fenced out.
+
+        Args:
+            begin: Writes where to begin, while nobody applies anything.
+        """
+        async with self.store.database.transaction() as session:
+            generation = await self.read_model.seize(session)
+            if await begin(session):
+                generation = await self.read_model.note_replaced(session)
+        self._generation = generation
 
     async def apply(self, events: Sequence[StoredEvent], *, session_hook: SessionHook) -> None:
         """Apply events in order and note the reader's progress, in one transaction: all of it happens, or nothing.

@@ -53,6 +53,17 @@ class ReadModel:
         if row is None or row[0] != generation:
             raise LeaseLostError(self.name)
 
+    async def seize(self, session: ConnectionSession) -> int:
+        """Wait until nobody holds the tables, let nobody do so until the transaction ends; return their generation.
+
+        Raises:
+            LeaseLostError: They were never made, or are forgotten.
+        """
+        row = await session.fetchrow("seize_read_model", self.name)
+        if row is None:
+            raise LeaseLostError(self.name)
+        return int(row[0])
+
     async def note_replaced(self, session: ConnectionSession) -> int:
         """Note that the tables are new; returns their generation."""
         row = await session.fetchrow("replace_read_model", self.name)

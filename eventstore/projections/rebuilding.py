@@ -4,7 +4,8 @@
         -> swap the schemas and the checkpoint in the same transaction -> drop the old tables
 
 Readers see the old tables until the swap, and the worker goes on behind the new ones. Tables that the user's own
-migrations made cannot be doubled: they are emptied, and filled again in place.
+migrations made cannot be doubled: they are emptied, and filled again in place, while their workers stand by. A rebuild
+of those that is cut off leaves them filled up to its checkpoint: repeat it, or let the worker go on.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from eventstore.db.errors import translated
 from eventstore.db.queries import quoted
 from eventstore.errors import ConfigurationError
 from eventstore.projections.applying import ProjectionRunner
+from eventstore.projections.feeds import forget_kafka, log_lease
 from eventstore.projections.read_model import ReadModel
-from eventstore.projections.worker import ProjectionWorker
 from eventstore.store.log import LogRange
 from eventstore.subscriptions import Checkpoint, Checkpoints, Leases
 
@@ -41,7 +42,9 @@ async def rebuild(store: EventStore, projection: Projection, *, report: Report |
         report: Hears of the progress.
 
     Raises:
-        ProjectionFailedError: A handler failed; the read model in use stays as it is.
+        ProjectionFailedError: A handler failed; the read model in use stays as it is (tables of the user's own stay
+            before that event).
+        LeaseLostError: Somebody else has begun to rebuild the same tables of the user's own.
         ConfigurationError: It is an inline projection on tables of the user's own.
     """
     return await _Rebuild(store, projection, report or (lambda _done, _left: None)).run()
@@ -78,10 +81,10 @@ class _Rebuild:
             page = await self._store.log.read_all(wanted, checkpoint.position, mark, _BATCH)
             if page.last_position is None:
                 return checkpoint
-            since, to = checkpoint, Checkpoint(page.last_position, page.last_event_id)
+            since, to = checkpoint, Checkpoint(page.last_position, page.last_event_id, checkpoint.epoch)
 
             async def note(session: ConnectionSession, since: Checkpoint = since, to: Checkpoint = to) -> None:
-                await Checkpoints(session).advance(self._next.name, since=since, to=to)
+                await Checkpoints(session).advance(runner.read_model.name, since=since, to=to)
 
             await runner.apply(page.events, session_hook=note)
             checkpoint = to
@@ -100,7 +103,8 @@ class _Rebuild:
                 await session.connection.execute(f"ALTER SCHEMA {quoted(f'{self._next.schema}')} RENAME TO {schema}")
             if not self._projection.inline:
                 await Checkpoints(session).rename(self._next.name, name)
-                await session.fetch("reset_kafka_streams", name, checkpoint.position)
+                if not checkpoint.position:
+                    await forget_kafka(session, name)  # with a checkpoint, Kafka finds out from it what is built in
 
     async def _hold_the_others(self, session: ConnectionSession) -> int:
         """Let nobody change the current tables until the transaction ends; return up to where they have come.
@@ -117,22 +121,26 @@ class _Rebuild:
         return await self._store.log.high_water()
 
     async def _empty_and_refill(self) -> int:
-        """Empty tables that the user's own migrations made; whoever runs the worker fills them, here or elsewhere."""
+        """Empty tables that the user's own migrations made, and fill them again; their workers stand by meanwhile."""
         if self._projection.inline:
             raise ConfigurationError(
                 f"the inline projection {self._projection.name!r} keeps tables of your own, which every append writes: "
                 "stop the service, and fill them again by a migration of yours"
             )
         name, database = self._projection.consumer_name, self._store.database
-        async with database.transaction() as session:
-            await self._current.note_replaced(session)
-            with translated(database.schema):
-                for table in self._projection.tables:
-                    await session.connection.execute(f"TRUNCATE {table}")
-            await Checkpoints(session).delete(name)
-        worker = ProjectionWorker(self._store, self._projection, rebuilding=True)
-        await worker.run_until_caught_up()
-        return worker.progress.events
+        # The lease is taken from a worker that follows the log, and kept from Kafka: they go on where this ends.
+        async with Leases(database).holding(log_lease(name), seize=True) as lease:
+            async with database.transaction() as session:
+                await self._current.note_replaced(session)
+                with translated(database.schema):
+                    for table in self._projection.tables:
+                        await session.connection.execute(f"TRUNCATE {table}")
+                await Checkpoints(session).delete(name)
+                await forget_kafka(session, name)
+            runner = ProjectionRunner(self._store, self._projection, rebuilding=True)
+            async with runner.opened():
+                await self._catch_up(runner, Checkpoint(epoch=lease.epoch), await self._store.log.high_water())
+        return self._applied
 
     @property
     def _old_schema(self) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from eventstore.errors import LeaseLostError, TransactionConflictError, UnavailableError
 from eventstore.lifecycle import Backoff, running
 from eventstore.projections.applying import ProjectionRunner
+from eventstore.projections.feeds import go_on_from_log, log_lease
 from eventstore.store.log import LogRange
 from eventstore.subscriptions import Checkpoints, Leases, LogFollower
 from eventstore.subscriptions.checkpoints import require_on_log
@@ -51,6 +52,7 @@ class ProjectionWorker:
 
         Raises:
             ProjectionFailedError: A handler failed; the read model stays before that event.
+            FedByKafkaError: Kafka has fed the read model since it was last built from the log.
             LogMismatchError: The checkpoint does not fit the log.
             CodecError: An event cannot be read.
         """
@@ -58,7 +60,7 @@ class ProjectionWorker:
         with self.progress.running():
             while True:
                 try:
-                    async with Leases(self._store.database).holding(f"projection:{self._name}") as lease:
+                    async with Leases(self._store.database).holding(log_lease(self._name)) as lease:
                         backoff.reset()
                         await self._follow(lease)
                 except (UnavailableError, LeaseLostError, TransactionConflictError) as error:
@@ -70,7 +72,7 @@ class ProjectionWorker:
         self.progress.enter("starting")
         runner = ProjectionRunner(self._store, self._projection, rebuilding=self._rebuilding)
         async with runner.opened():
-            checkpoint = await Checkpoints(self._store.database).load(self._name)
+            checkpoint = await go_on_from_log(self._store.database, lease, self._projection)
             await require_on_log(self._store.log, self._name, checkpoint)
             self.progress.reached(checkpoint.position)
             self.progress.enter("working")

@@ -68,6 +68,12 @@ class Leases:
         row = await self._session.fetchrow("acquire_lease", name, owner, self._for)
         return Lease(name, owner, row[0]) if row else None
 
+    async def seize(self, name: str, owner: str) -> Lease:
+        """Take a lease whoever holds it; that one loses it when it renews, and its epoch is too old from now on."""
+        row = await self._session.fetchrow("seize_lease", name, owner, self._for)
+        assert row is not None  # noqa: S101 - RETURNING
+        return Lease(name, owner, row[0])
+
     async def renew(self, lease: Lease) -> None:
         """Keep a lease for another while.
 
@@ -91,20 +97,28 @@ class Leases:
             raise LeaseLostError(lease.name)
 
     @asynccontextmanager
-    async def holding(self, name: str) -> AsyncIterator[Lease]:
+    async def holding(self, name: str, *, seize: bool = False) -> AsyncIterator[Lease]:
         """Wait for a lease, renew it in the background of the block, and give it back at the end.
+
+        Args:
+            name: The piece of work.
+            seize: Do not wait for whoever holds it, but take it from them.
 
         Raises:
             LeaseLostError: It was lost; the block was cancelled at its next await.
         """
         owner = new_owner()
-        while (lease := await self.try_acquire(name, owner)) is None:  # noqa: ASYNC110 - the holder is elsewhere
-            await asyncio.sleep(self._seconds / 6)
+        lease = await (self.seize if seize else self._wait_for)(name, owner)
         try:
             async with running(self._keep(lease)):
                 yield lease
         finally:
             await self._release_quietly(lease)
+
+    async def _wait_for(self, name: str, owner: str) -> Lease:
+        while (lease := await self.try_acquire(name, owner)) is None:  # noqa: ASYNC110 - the holder is elsewhere
+            await asyncio.sleep(self._seconds / 6)
+        return lease
 
     async def _keep(self, lease: Lease) -> None:
         """Renew in time; a database that cannot be reached for a whole lease means that the lease is lost."""

@@ -270,6 +270,24 @@ async def test_the_users_own_tables_are_emptied_and_filled_again(
     assert (await checkpoint(store)).position == (await positions(store))[-1]
 
 
+async def test_a_rebuild_of_the_users_own_tables_does_not_wait_for_an_idle_worker_that_follows_the_log(
+    dsn: str, store: EventStore, connection: asyncpg.Connection
+) -> None:
+    """The worker stands by until the tables are full again, and then goes on; it applies none of the old events."""
+    await connection.execute("CREATE TABLE public.sales (sku text PRIMARY KEY, n bigint NOT NULL)")
+    await fill(store, 6)
+    async with open_store(dsn) as other:
+        worker = ProjectionWorker(other, own())
+        async with started(worker):
+            await worker.progress.caught_up(store.log)
+            assert await rebuild(store, own()) == 6
+            await fill(store, 3)
+            await worker.progress.caught_up(store.log)
+
+    assert worker.progress.events == 9
+    assert await rows(connection, "public") == await clean_fold(store)
+
+
 async def test_own_tables_that_are_missing_fail_the_rebuild_before_anything_is_forgotten(
     store: EventStore, connection: asyncpg.Connection
 ) -> None:

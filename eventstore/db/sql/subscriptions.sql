@@ -37,6 +37,13 @@ VALUES ($1, $2, clock_timestamp() + $3::interval)
      WHERE held.owner = excluded.owner OR held.expires_at < clock_timestamp()
 RETURNING epoch
 
+-- name: seize_lease
+-- Take a lease from whoever holds it: the old owner's renewal fails, and its epoch is fenced.
+INSERT INTO {schema}.leases AS held (name, owner, expires_at)
+VALUES ($1, $2, clock_timestamp() + $3::interval)
+    ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, epoch = held.epoch + 1, expires_at = excluded.expires_at
+RETURNING epoch
+
 -- name: renew_lease
 -- Keep a lease, if it is still ours.
 UPDATE {schema}.leases SET expires_at = clock_timestamp() + $4::interval
@@ -87,13 +94,15 @@ SELECT $1, * FROM unnest($2::text[], $3::bigint[])
 -- Forget a consumer's streams.
 DELETE FROM {schema}.kafka_streams WHERE consumer = $1
 
--- name: reset_kafka_streams
--- After a rebuild from the log up to $2: a consumer that is fed by Kafka has taken in every stream up to there.
-INSERT INTO {schema}.kafka_streams AS seen (consumer, stream_id, stream_version)
-SELECT $1, stream_id, max(stream_version) FROM {schema}.events
- WHERE global_position <= $2 AND EXISTS (SELECT FROM {schema}.kafka_offsets WHERE consumer = $1)
- GROUP BY stream_id
-    ON CONFLICT (consumer, stream_id) DO UPDATE SET stream_version = excluded.stream_version
+-- name: note_kafka_streams_up_to
+-- A consumer that was fed from the log up to $2 has taken in every stream up to there.
+INSERT INTO {schema}.kafka_streams (consumer, stream_id, stream_version)
+SELECT $1, stream_id, max(stream_version) FROM {schema}.events WHERE global_position <= $2 GROUP BY stream_id
+
+-- name: is_fed_by_kafka
+-- Whether a consumer has places in Kafka.
+SELECT EXISTS (SELECT FROM {schema}.kafka_offsets WHERE consumer = $1)
+    OR EXISTS (SELECT FROM {schema}.kafka_streams WHERE consumer = $1)
 
 -- name: lock_read_models
 -- One at a time may set up or replace read models; held to the end of the transaction.
@@ -106,6 +115,10 @@ SELECT generation FROM {schema}.read_models WHERE name = $1
 -- name: hold_read_model
 -- The same, kept as it is until the transaction ends: a rebuild waits for it.
 SELECT generation FROM {schema}.read_models WHERE name = $1 FOR SHARE
+
+-- name: seize_read_model
+-- The same, and nobody else may even hold it until the transaction ends: waits for the transactions that do.
+SELECT generation FROM {schema}.read_models WHERE name = $1 FOR UPDATE
 
 -- name: replace_read_model
 -- Note that a read model was set up, or built anew; waits for the transactions that hold it.
