@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from eventstore.aggregates.folding import Shape
 from eventstore.aggregates.repository import Repository
+from eventstore.codec.selection import models_of
 from eventstore.errors import ConfigurationError, InvalidArgumentError
 from eventstore.events import BEGINNING, NewEvent, Position
 
@@ -27,10 +28,16 @@ _HANDLED = "__eventstore_handles__"
 
 
 def handles(*models: type[BaseModel]) -> Callable[[H], H]:
-    """Mark a method of an aggregate as the handler of events: it takes the event and returns the state after it."""
+    """Mark a method of an aggregate as the handler of events: it takes the event and returns the state after it.
+
+    Raises:
+        ConfigurationError: No event is named.
+    """
+    if not models or not all(isinstance(model, type) for model in models):
+        raise ConfigurationError("@handles needs the events that the method handles: write @handles(OrderPlaced)")
 
     def mark(method: H) -> H:
-        setattr(method, _HANDLED, models)
+        setattr(method, _HANDLED, (*getattr(method, _HANDLED, ()), *models))
         return method
 
     return mark
@@ -40,7 +47,8 @@ class Aggregate(Generic[S, E]):
     """Something with an identity and rules, whose state is what its events fold into.
 
     Declare the state and the union of the events as type arguments and the category as a class argument; say how an
-    event changes the state either with `evolve = staticmethod(function)` or with methods marked by `@handles`.
+    event changes the state either with `evolve = staticmethod(function)` or with methods marked by `@handles`. A class
+    that does not say how it folds, or says it of an event twice, is refused when it is made (`ConfigurationError`).
 
     Example:
         class Order(Aggregate[State, OrderPlaced | OrderShipped], category="order"):
@@ -77,7 +85,7 @@ class Aggregate(Generic[S, E]):
             category=category,
             state_type=state_type,
             initial=initial or state_type,
-            evolve=_evolve_of(cls),
+            evolve=_evolve_of(cls, events),
             events=events,
             snapshot_version=snapshot_version,
         )
@@ -138,14 +146,32 @@ def _type_arguments(cls: type[Aggregate[Any, Any]]) -> tuple[Any, Any]:
     )
 
 
-def _evolve_of(cls: type[Aggregate[Any, Any]]) -> Callable[[Any, Any], Any]:
-    """Return how the class folds: its `evolve`, or its handlers."""
-    handlers = {
-        model: method
-        for name in dir(cls)
-        if (method := getattr(cls, name, None)) is not None
-        for model in getattr(method, _HANDLED, ())
-    }
+def _handlers_of(cls: type[Aggregate[Any, Any]]) -> dict[type[BaseModel], Callable[[Any, Any], Any]]:
+    """Return the methods marked with `@handles`, by the event that they handle.
+
+    Raises:
+        ConfigurationError: Two of them handle the same event.
+    """
+    handlers: dict[type[BaseModel], Callable[[Any, Any], Any]] = {}
+    for name in dir(cls):
+        method = getattr(cls, name, None)
+        for model in getattr(method, _HANDLED, ()):
+            other = handlers.setdefault(model, method)  # type: ignore[arg-type]  # it is marked, so it is a method
+            if other is not method:
+                raise ConfigurationError(
+                    f"{cls.__qualname__} has two handlers for {model.__qualname__}: {other.__qualname__} and "
+                    f"{getattr(method, '__qualname__', name)}; keep one (a method that overrides another has its name)"
+                )
+    return handlers
+
+
+def _evolve_of(cls: type[Aggregate[Any, Any]], events: Any) -> Callable[[Any, Any], Any]:
+    """Return how the class folds: its `evolve`, or its handlers.
+
+    Raises:
+        ConfigurationError: It has neither or both, or a handler of an event that it does not declare.
+    """
+    handlers = _handlers_of(cls)
     evolve: Callable[[Any, Any], Any] | None = getattr(cls, "evolve", None)
     if (evolve is None) == (not handlers):
         raise ConfigurationError(
@@ -154,6 +180,11 @@ def _evolve_of(cls: type[Aggregate[Any, Any]]) -> Callable[[Any, Any], Any]:
         )
     if evolve is not None:
         return evolve
+    for model in handlers.keys() - set(models_of(events)):
+        raise ConfigurationError(
+            f"{cls.__qualname__} handles {model.__qualname__}, which it does not declare, so it would never be handed "
+            f"one: add it to its event union, or remove {handlers[model].__qualname__}"
+        )
 
     def apply_handler(state: Any, event: Any) -> Any:
         handler = handlers.get(type(event))

@@ -117,6 +117,7 @@ class Folded(Generic[S]):
         replayed: How many events were folded for it.
         snapshot_version: The version of the snapshot that it started from; 0 for none.
         seconds: How long loading took.
+        bad_snapshot: Whether there was a snapshot that could not be used: unreadable, or of another history.
     """
 
     state: S
@@ -126,6 +127,7 @@ class Folded(Generic[S]):
     replayed: int = 0
     snapshot_version: int = 0
     seconds: float = 0.0
+    bad_snapshot: bool = False
 
 
 async def load_folded(
@@ -148,7 +150,8 @@ async def load_folded(
     if snapshot is not None:
         restored = _restore(shape, snapshot, tail)
         if restored is None:
-            return await load_folded(operations, shape, stream_id, version=version, use_snapshot=False)
+            replayed = await load_folded(operations, shape, stream_id, version=version, use_snapshot=False)
+            return replace(replayed, bad_snapshot=True)
         start, tail = restored, tail[1:]
     folded = _fold_stored(operations, shape, start, tail)
     while full:  # every event counts for the version, also one that is not the aggregate's
@@ -173,7 +176,7 @@ async def load_as_of(
     """
     if occurred_until is None and recorded_until is None:
         folded = await load_folded(operations, shape, stream_id, version=version)
-        operations.notice_load(stream_id, folded.replayed, folded.seconds)
+        operations.notice_load(stream_id, folded.replayed, folded.seconds, bad_snapshot=folded.bad_snapshot)
         return folded
     if version is not None:
         raise InvalidArgumentError("load at a version or at a time, not at both")

@@ -83,8 +83,10 @@ class Projection:
         """Register the handler of some event models.
 
         Raises:
-            ConfigurationError: One of them has a handler already.
+            ConfigurationError: One of them has a handler already, or none is named.
         """
+        if not models or not all(isinstance(model, type) for model in models):
+            raise ConfigurationError(f"projection {self.name!r}: name the events, as in @{self.name}.on(OrderPlaced)")
 
         def add(handler: H) -> H:
             for model in models:

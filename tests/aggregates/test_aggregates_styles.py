@@ -150,3 +150,51 @@ async def test_a_decider_can_say_when_it_happened(any_store: EventStore) -> None
 
     (event,) = await any_store.read_stream("order-1").to_list()
     assert event.occurred_at == then
+
+
+def test_two_handlers_of_one_event_are_refused_when_the_class_is_made() -> None:
+    with pytest.raises(ConfigurationError, match=r"two handlers for OrderPlaced: .*_one and .*_other"):
+
+        class _Twice(Aggregate[State, OrderEvent], category="order"):
+            @handles(OrderPlaced)
+            def _one(self, _event: OrderPlaced) -> State:
+                return State()
+
+            @handles(OrderShipped, OrderPlaced)
+            def _other(self, _event: OrderEvent) -> State:
+                return State()
+
+
+def test_a_handler_that_overrides_another_takes_its_place() -> None:
+    class Again(HandledOrder, Aggregate[State, OrderEvent], category="again"):
+        @handles(OrderPlaced)
+        def _placed(self, _event: OrderPlaced) -> State:
+            return State(quantity=666)
+
+    again = Again("1", State())
+    again.emit(placed(1))
+    assert again.state.quantity == 666
+
+
+def test_a_handler_of_an_event_that_is_not_declared_is_refused_when_the_class_is_made() -> None:
+    with pytest.raises(ConfigurationError, match=r"handles NoteTaken, which it does not declare.*_noted"):
+
+        class _Stray(Aggregate[State, OrderEvent], category="order"):
+            @handles(NoteTaken)
+            def _noted(self, _event: NoteTaken) -> State:
+                return State()
+
+
+def test_marks_add_up_and_one_without_an_event_is_refused() -> None:
+    class Marked(Aggregate[State, OrderEvent], category="order"):
+        @handles(OrderPlaced)
+        @handles(OrderShipped)
+        def _any(self, _event: OrderEvent) -> State:
+            return State(quantity=self.state.quantity + 1)
+
+    marked = Marked("1", State())
+    marked.emit(placed(1))
+    marked.emit(SHIPPED)
+    assert marked.state.quantity == 2
+    with pytest.raises(ConfigurationError, match="@handles"):
+        handles()
