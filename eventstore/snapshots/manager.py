@@ -55,7 +55,7 @@ class SnapshotManager:
         self._store = store
         self._by_category = {shape.category: (shape, policy) for shape, policy in policies.items()}
         self._name = f"snapshots:{name}"
-        self._slow: asyncio.Queue[tuple[str, float]] = asyncio.Queue(maxsize=1000)
+        self._costly: asyncio.Queue[str] = asyncio.Queue(maxsize=1000)
         self.progress = Progress(self._name)
 
     async def run(self) -> None:
@@ -68,7 +68,7 @@ class SnapshotManager:
         self._store.on_load.append(self._notice_load)
         try:
             with self.progress.running():
-                async with running(self._fold_slow_ones()):
+                async with running(self._fold_costly_ones()):
                     await self._follow_with_lease()
         finally:
             self._store.on_load.remove(self._notice_load)
@@ -142,20 +142,20 @@ class SnapshotManager:
         event_type = self._store.event_types.named(event.event_type)
         return event_type.model if event_type else None
 
-    def _notice_load(self, stream_id: str, replayed: int, seconds: float) -> None:
+    def _notice_load(self, stream_id: str, replayed: int, seconds: float, bad_snapshot: bool = False) -> None:  # noqa: FBT002 - a callback
         entry = self._by_category.get(category_of(stream_id))
-        if entry is None or replayed == 0 or self._slow.full():
+        if entry is None or replayed == 0 or self._costly.full():
             return
         _, policy = entry
-        if policy(Lag(events=0, load_seconds=seconds)):
-            self._slow.put_nowait((stream_id, seconds))
+        if bad_snapshot or policy(Lag(events=0, load_seconds=seconds)):
+            self._costly.put_nowait(stream_id)
 
-    async def _fold_slow_ones(self) -> None:
-        """Fold what took long to load in this process, with or without the lease."""
+    async def _fold_costly_ones(self) -> None:
+        """Fold what was slow to load in this process, or had a snapshot of no use, with or without the lease."""
         while True:
-            stream_id, _ = await self._slow.get()
+            stream_id = await self._costly.get()
             shape, _ = self._by_category[category_of(stream_id)]
             try:
                 await take_snapshot(self._store, shape, stream_id)
             except UnavailableError:
-                continue  # it will be slow again
+                continue  # the next load will tell again

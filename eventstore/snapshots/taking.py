@@ -20,9 +20,13 @@ log = logging.getLogger(__name__)
 async def take_snapshot(operations: Operations, shape: Shape[Any], stream_id: str) -> Folded[Any]:
     """Fold a stream, from its last snapshot on, and keep the result; returns it.
 
-    A stream without events is left as it is, and so is one whose state would not come back as it is.
+    A stream without events is left as it is, and so is one whose state would not come back as it is. A snapshot of no
+    use is forgotten first (and with it those of other shapes): it may stand at the version of the new one, or above.
     """
     folded = await load_folded(operations, shape, stream_id)
+    if folded.bad_snapshot:
+        log.warning("a snapshot of a stream of %r is unreadable or of another history: it is replaced", shape.category)
+        await operations.log.delete_snapshots(stream_id)
     if folded.event_id is not None and folded.version > folded.snapshot_version:
         text = _faithful_text(shape, folded.state)
         if text is not None:

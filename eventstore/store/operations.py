@@ -30,7 +30,7 @@ R_co = TypeVar("R_co", covariant=True)
 R = TypeVar("R")
 
 
-LoadListener = Callable[[str, int, float], None]
+LoadListener = Callable[[str, int, float, bool], None]
 """Hears of a loaded aggregate: its stream, the events replayed, and the seconds it took."""
 
 
@@ -271,10 +271,10 @@ class Operations(ABC):
         """Return the repository of an aggregate class or a decider: load, save, and `execute`, which retries."""
         return kind.__repository__(self)
 
-    def notice_load(self, stream_id: str, replayed: int, seconds: float) -> None:
+    def notice_load(self, stream_id: str, replayed: int, seconds: float, *, bad_snapshot: bool = False) -> None:
         """Tell whoever listens (`on_load`) what loading an aggregate cost."""
         for listener in self.on_load:
-            listener(stream_id, replayed, seconds)
+            listener(stream_id, replayed, seconds, bad_snapshot)
 
 
 def _check_limit(limit: int | None) -> None:

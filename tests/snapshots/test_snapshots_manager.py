@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
+import asyncpg
 import pytest
 
 from eventstore import EventStore, SnapshotManager, every, on_event, slower_than
 from eventstore.aggregates import load_folded
 from eventstore.errors import UnavailableError
-from eventstore.snapshots import Policy
+from eventstore.snapshots import Policy, take_snapshot
 from eventstore.subscriptions import Checkpoints, Leases
 from fixtures.shop import SHIPPED, Order, OrderShipped, State, app, placed
 from fixtures.stores import open_store
@@ -159,7 +160,41 @@ async def test_a_load_that_replayed_nothing_is_not_folded_again(store: EventStor
     snapshots = manager(store, slower_than(0))
     snapshots._notice_load("order-1", 0, 9.0)
     snapshots._notice_load("basket-1", 9, 9.0)
-    assert snapshots._slow.empty()
+    assert snapshots._costly.empty()
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "UPDATE eventstore.snapshots SET state = '{'",
+        "UPDATE eventstore.snapshots SET event_id = gen_random_uuid()",
+        "UPDATE eventstore.snapshots SET stream_version = 9",
+    ],
+    ids=["unreadable", "of another event", "of a version that is not there"],
+)
+async def test_a_snapshot_of_no_use_is_replaced_though_the_stream_stands_still(
+    store: EventStore, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    await store.append("order-1", [placed()] * 3, expected_version=0)
+    await take_snapshot(store, SHAPE, "order-1")
+    await connection.execute(broken)
+    saved = asyncio.Event()
+    save_snapshot = store.log.save_snapshot
+
+    async def note(*arguments: Any) -> None:
+        await save_snapshot(*arguments)
+        saved.set()
+
+    monkeypatch.setattr(store.log, "save_snapshot", note)
+    snapshots = manager(store, every(100))
+
+    async with at_work(snapshots):
+        await snapshots.progress.until(lambda: bool(store.on_load))
+        assert (await store.repository(Order).load("1")).state.quantity == 3
+        await saved.wait()
+
+    loaded = await load_folded(store, SHAPE, "order-1")
+    assert (loaded.snapshot_version, loaded.replayed, loaded.bad_snapshot) == (3, 0, False)
 
 
 @pytest.mark.parametrize("streams", [1, 3], ids=["one stream", "several streams at once"])
