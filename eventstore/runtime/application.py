@@ -41,7 +41,8 @@ class Application:
         snapshots: When the streams of an aggregate are due for a snapshot.
 
     Raises:
-        ConfigurationError: Two of them have the same name, or an event of theirs is not registered.
+        ConfigurationError: Two of them have the same name, an event of theirs is not registered, or publishers send
+            one category to different topics.
     """
 
     def __init__(
@@ -107,11 +108,13 @@ class Application:
         Args:
             store: The store they work on.
             names: Which ones; all of them when none is named. Without `kafka`, publishers are left out then.
-            kafka: The brokers, `host:port,…`. With it, projections are fed from Kafka where a publisher sends their
-                events, and from the log otherwise.
+            kafka: The brokers, `host:port,…`. With it, projections are fed from Kafka where publishers send their
+                events, and from the log otherwise: where there are no publishers, or none of a category whose
+                aggregate has events that the projection handles.
 
         Raises:
-            ConfigurationError: A name is unknown, or a publisher is named without `kafka`.
+            ConfigurationError: A name is unknown, a publisher is named without `kafka`, or a projection should be fed
+                from Kafka and a publisher leaves open to which topics it publishes.
         """
         from eventstore.runtime.workers import Workers  # noqa: PLC0415 - loads the Kafka client, which few need
 
@@ -119,6 +122,25 @@ class Application:
 
     def __repr__(self) -> str:
         return f"Application({self.name!r})"
+
+    def _check_topics(self) -> None:
+        """Refuse publishers that send a category to different topics: who reads both would have its events twice."""
+        categories = {aggregate.shape.category for aggregate in self.aggregates}
+        categories.update(category for publisher in self.publishers for category in publisher.categories or ())
+        if not categories and not any(callable(publisher.topic) for publisher in self.publishers):
+            categories = {"any"}  # they all publish every category, whatever it will be called
+        for category in sorted(categories):
+            topics: dict[str, str] = {}
+            for publisher in self.publishers:
+                if publisher.categories is None or category in publisher.categories:
+                    topics.setdefault(publisher.topic_of(category), publisher.name)
+            if len(topics) > 1:
+                facts = ", ".join(f"{topic!r} (by {name!r})" for topic, name in topics.items())
+                raise ConfigurationError(
+                    f"the publishers of {self.name!r} send the category {category!r} to different topics: {facts}; a "
+                    "projection fed from Kafka would have its events twice: let one of them publish it, or both to "
+                    "one topic"
+                )
 
     def _check(self) -> None:
         projections = [projection.name for projection in self.projections]
@@ -136,6 +158,7 @@ class Application:
         for projection in self.projections:
             for model in projection.models:
                 self.events.of_model(model)
+        self._check_topics()
         for aggregate in self.snapshots:
             if aggregate not in self.aggregates:
                 raise ConfigurationError(f"snapshots of {aggregate!r}, which is not among the aggregates")

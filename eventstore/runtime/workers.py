@@ -17,6 +17,7 @@ from eventstore.runtime.application import SNAPSHOTS
 from eventstore.snapshots import SnapshotManager
 
 if TYPE_CHECKING:
+    from eventstore.outbox import Publisher
     from eventstore.projections import Projection
     from eventstore.runtime.application import Application
     from eventstore.store import EventStore
@@ -83,8 +84,10 @@ class Workers:
     def _projector(self, projection: Projection) -> Worker:
         """Feed a projection from Kafka where publishers send its events there, and else straight from the log."""
         publishers = self._app.publishers
-        if self._kafka is None or not publishers:
+        if self._kafka is None or not publishers or not self._is_published(projection):
             return ProjectionWorker(self._store, projection)
+        for publisher in publishers:
+            self._require_known_topics(publisher, projection)
         return KafkaProjector(
             self._store,
             projection,
@@ -92,3 +95,26 @@ class Workers:
             topics=[topic for publisher in publishers for topic in publisher.topics()],
             publishers=[publisher.name for publisher in publishers],
         )
+
+    def _is_published(self, projection: Projection) -> bool:
+        """Whether publishers send all categories whose aggregates have events that the projection handles."""
+        wanted = {
+            aggregate.shape.category
+            for aggregate in self._app.aggregates
+            if not projection.models.isdisjoint(aggregate.shape.models)
+        }
+        return all(
+            any(publisher.categories is None or category in publisher.categories for publisher in self._app.publishers)
+            for category in wanted
+        )
+
+    def _require_known_topics(self, publisher: Publisher, projection: Projection) -> None:
+        """Check that the topics of a publisher are known before any event is seen: nobody could subscribe to others."""
+        if publisher.categories is None and not isinstance(publisher.topic, str):
+            known = sorted({aggregate.shape.category for aggregate in self._app.aggregates}) or ["..."]
+            raise ConfigurationError(
+                f"the publisher {publisher.name!r} names no categories, so its topics are not known before it runs, "
+                f"and projection {projection.name!r} cannot be fed from them: name them, as in "
+                f"Publisher({publisher.name!r}, categories={known}), or one topic for all of them (topic=), or feed "
+                "the projection from the log"
+            )

@@ -6,11 +6,15 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
-from eventstore import Publisher
+from eventstore import Application, Projection, ProjectionContext, Publisher, RecordedEvent
 from eventstore.errors import ConfigurationError
 from eventstore.kafka import KafkaProjector, KafkaSettings
-from fixtures.shop import app
+from eventstore.projections import ProjectionWorker
+from eventstore.runtime.workers import Workers
+from eventstore.testing import memory_store
+from fixtures.shop import NoteTaken, Order, OrderPlaced, app, events
 
 
 def test_a_category_goes_to_the_topic_of_its_name() -> None:
@@ -61,6 +65,56 @@ def test_a_declaration_that_cannot_work_is_refused_when_it_is_made(arguments: di
         Publisher(**{"name": "orders", **arguments})
 
 
+@pytest.mark.parametrize(
+    "publishers",
+    [
+        [Publisher("one", categories=["order"]), Publisher("two", categories=["note", "order"], topic="all")],
+        [Publisher("one", categories=["order"], topic="orders"), Publisher("two")],
+        [Publisher("one"), Publisher("two", topic_prefix="shop.")],
+    ],
+    ids=["both name it", "one publishes everything", "both publish everything"],
+)
+def test_publishers_that_send_a_category_to_different_topics_are_refused(publishers: list[Publisher]) -> None:
+    with pytest.raises(ConfigurationError, match=r"different topics: '.*' \(by 'one'\), '.*' \(by 'two'\)"):
+        Application("shop", events=events, publishers=publishers)
+    with pytest.raises(ConfigurationError, match="category 'order'"):
+        Application("shop", events=events, aggregates=[Order], publishers=publishers)
+
+
+def test_publishers_that_share_a_topic_or_no_category_are_welcome() -> None:
+    shared = [Publisher("one", categories=["order"], topic="all"), Publisher("two", topic="all")]
+    apart = [Publisher("one", categories=["order"]), Publisher("two", categories=["note"], topic_prefix="shop.")]
+    for publishers in (shared, apart):
+        assert Application("shop", events=events, aggregates=[Order], publishers=publishers).publishers
+
+
+def worker(*publishers: Publisher, handled: type[BaseModel] = OrderPlaced) -> object:
+    """Return the worker of a projection in a shop with publishers and brokers."""
+    sales = Projection("sales", tables=["sales"])
+
+    @sales.on(handled)
+    async def _count(_event: RecordedEvent[Any], _ctx: ProjectionContext) -> None: ...
+
+    shop = Application("shop", events=events, aggregates=[Order], projections=[sales], publishers=publishers)
+    return Workers(shop, memory_store(shop), ["sales"], kafka="broker:9092")["sales"]
+
+
+def test_a_projection_is_not_fed_by_a_publisher_whose_topics_nobody_knows_yet() -> None:
+    """It would miss the events of each category that is not named, without a word."""
+    for publishers in ([Publisher("all")], [Publisher("orders", categories=["order"]), Publisher("all")]):
+        with pytest.raises(ConfigurationError, match=r"Publisher\('all', categories=\['order'\]\)"):
+            worker(*publishers)
+    assert isinstance(worker(Publisher("all", topic="everything")), KafkaProjector)
+
+
+def test_a_projection_is_fed_from_the_log_where_a_category_of_its_events_is_not_published() -> None:
+    notes, orders = Publisher("notes", categories=["note"]), Publisher("orders", categories=["order"])
+    assert isinstance(worker(orders), KafkaProjector)
+    assert isinstance(worker(notes), ProjectionWorker)
+    assert isinstance(worker(), ProjectionWorker)
+    assert isinstance(worker(notes, handled=NoteTaken), KafkaProjector)  # whose category no aggregate tells
+
+
 def test_neither_user_nor_password_is_shown() -> None:
     settings = KafkaSettings("broker:9092", sasl_username="alice", sasl_password="s3cret")  # noqa: S106 - that it is
     assert "s3cret" not in repr(settings)
@@ -87,8 +141,5 @@ def test_settings_that_cannot_work_are_refused(arguments: dict[str, Any]) -> Non
 
 
 def test_a_projector_without_topics_is_refused() -> None:
-    from eventstore.projections import Projection  # noqa: PLC0415
-    from eventstore.testing import memory_store  # noqa: PLC0415
-
     with pytest.raises(ConfigurationError, match="topic"):
         KafkaProjector(memory_store(app), Projection("sales", tables=["sales"]), KafkaSettings("b:1"), topics=[])
