@@ -122,6 +122,22 @@ class UnavailableError(EventStoreError):
     retryable = True
 
 
+class NotCaughtUpError(UnavailableError):
+    """A worker has not come as far as was waited for in the time that was given; it goes on all the same."""
+
+    def __init__(self, worker: str, position: int, state: str, seconds: float, waits_for: str | None = None) -> None:
+        self.worker = worker
+        self.position = position
+        self.state = state
+        self.seconds = seconds
+        self.waits_for = waits_for
+        hint = f"; it needs {waits_for}: see that it runs" if waits_for else ""
+        super().__init__(
+            f"the {worker} has not come as far as was asked for within {seconds:g} s: it is at position {position}, "
+            f"{state}{hint}"
+        )
+
+
 class OutcomeUnknownError(EventStoreError):
     """The answer was lost after the events were sent, so they may be there or not.
 

@@ -27,6 +27,10 @@ class Feed(StrEnum):
 UntilCaughtUp = Annotated[
     bool, typer.Option("--until-caught-up", help="Stop once everything that is in the log now is done.")
 ]
+Within = Annotated[
+    float | None,
+    typer.Option(metavar="SECONDS", min=0, help="With --until-caught-up: give up after so long, with exit status 3."),
+]
 Brokers = Annotated[str | None, typer.Option(metavar="HOST:PORT,...", help="Kafka's brokers. \\[EVENTSTORE_KAFKA]")]
 
 
@@ -36,15 +40,17 @@ def publish(
     *,
     kafka: Brokers = None,
     until_caught_up: UntilCaughtUp = False,
+    within: Within = None,
 ) -> None:
     """Publish events to Kafka, until Ctrl-C or SIGTERM. Several may run: one works, the others stand by."""
     cli = cli_of(ctx)
+    _check_bound(within, until_caught_up=until_caught_up)
     chosen = names or [publisher.name for publisher in cli.app.publishers]
     if not chosen:
         raise ConfigurationError(f"{cli.app.name!r} has no publishers: give it some with Application(publishers=[...])")
     for name in chosen:
         cli.app.publisher(name)
-    _work(cli, chosen, kafka=cli.brokers(kafka), until_caught_up=until_caught_up, doing="publishing")
+    _work(cli, chosen, kafka=cli.brokers(kafka), until_caught_up=until_caught_up, within=within, doing="publishing")
 
 
 def project(
@@ -54,9 +60,11 @@ def project(
     feed: Annotated[Feed, typer.Option("--from", help="What feeds the read model.")] = Feed.LOG,
     kafka: Brokers = None,
     until_caught_up: UntilCaughtUp = False,
+    within: Within = None,
 ) -> None:
     """Keep read models up to date, until Ctrl-C or SIGTERM. Several may run: one works, the others stand by."""
     cli = cli_of(ctx)
+    _check_bound(within, until_caught_up=until_caught_up)
     chosen = names or [projection.name for projection in cli.app.projections if not projection.inline]
     if not chosen:
         raise ConfigurationError(
@@ -68,25 +76,43 @@ def project(
                 f"projection {name!r} is inline: it runs in the appends themselves and is never behind"
             )
     brokers = cli.brokers(kafka) if feed is Feed.KAFKA else None
-    _work(cli, chosen, kafka=brokers, until_caught_up=until_caught_up, doing=f"projecting from {feed.value}:")
+    _work(
+        cli,
+        chosen,
+        kafka=brokers,
+        until_caught_up=until_caught_up,
+        within=within,
+        doing=f"projecting from {feed.value}:",
+    )
 
 
-def _work(cli: Cli, names: Sequence[str], *, kafka: str | None, until_caught_up: bool, doing: str) -> None:
+def _check_bound(within: float | None, *, until_caught_up: bool) -> None:
+    if within is not None and not until_caught_up:
+        raise typer.BadParameter("--within bounds --until-caught-up: give both, or neither")
+
+
+def _work(
+    cli: Cli, names: Sequence[str], *, kafka: str | None, until_caught_up: bool, within: float | None, doing: str
+) -> None:
     log_warnings(cli.output)
-    work = _run_workers(cli, names, kafka=kafka, until_caught_up=until_caught_up, doing=doing)
+    work = _run_workers(cli, names, kafka=kafka, until_caught_up=until_caught_up, within=within, doing=doing)
     if until_caught_up:
         run(work)
     else:
         run_until_stopped(work)
 
 
-async def _run_workers(cli: Cli, names: Sequence[str], *, kafka: str | None, until_caught_up: bool, doing: str) -> None:
+async def _run_workers(
+    cli: Cli, names: Sequence[str], *, kafka: str | None, until_caught_up: bool, within: float | None, doing: str
+) -> None:
+    began = perf_counter()
     async with cli.store(cli.app) as store, cli.app.workers(store, *names, kafka=kafka) as workers:
         progress = {name: workers[name].progress for name in names}
         async with watched(cli.output, store, progress, doing=doing):
             if until_caught_up:
                 for one in progress.values():
-                    await one.caught_up(store.log)
+                    left = None if within is None else max(0.0, within - (perf_counter() - began))
+                    await one.caught_up(store.log, within=left)
             else:
                 await asyncio.Event().wait()  # for ever: a signal ends it, or a worker that fails
 

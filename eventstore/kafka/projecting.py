@@ -14,6 +14,7 @@ topic itself hold an event twice, the stream's version says so.
 from __future__ import annotations
 
 import logging
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from eventstore.errors import ConfigurationError, EventStoreError, UnavailableError
@@ -51,7 +52,8 @@ class KafkaProjector:
         group: The consumer group; when left out, one that belongs to this projection in this database alone.
 
     Attributes:
-        progress: How far it has come: nothing up to `progress.position` is left in the partitions that it reads.
+        progress: How far it has come: nothing up to `progress.position` is left in the partitions that it reads. It
+            comes no further than the publishers: wait on it with `within=`, where they may not run.
 
     Raises:
         ConfigurationError: No topic is given.
@@ -78,7 +80,7 @@ class KafkaProjector:
         self._group = group
         self._backoff = Backoff()
         self._consumer: GroupConsumer | None = None
-        self.progress = Progress(f"projection {projection.name!r}")
+        self.progress = Progress(f"projection {projection.name!r}", waits_for=_fed_by(self._publishers, self._topics))
 
     def __repr__(self) -> str:
         return f"KafkaProjector({self._name!r}, {self.progress.state}, position={self.progress.position})"
@@ -106,17 +108,23 @@ class KafkaProjector:
                 self.progress.enter("waiting")
                 await self._backoff.wait()
 
-    async def caught_up(self) -> None:
+    async def caught_up(self, *, within: float | None = None) -> None:
         """Return once everything is applied that is committed now in the partitions that this instance reads.
 
+        Args:
+            within: How many seconds to wait; for ever when left out, which it takes until the topics exist.
+
         Raises:
+            NotCaughtUpError: It took longer; the projector goes on.
             EventStoreError: What `run()` ended with.
             ClosedError: `run()` was cancelled.
         """
-        await self.progress.until(lambda: self._consumer is not None and self._consumer.is_placed)
+        began = monotonic()
+        await self.progress.until(lambda: self._consumer is not None and self._consumer.is_placed, within=within)
         assert self._consumer is not None  # noqa: S101 - just seen
         ends = await self._consumer.ends()
-        await self.progress.until(lambda: self._consumer is not None and self._consumer.has_consumed(ends))
+        left = None if within is None else max(0.0, within - (monotonic() - began))
+        await self.progress.until(lambda: self._consumer is not None and self._consumer.has_consumed(ends), within=left)
 
     async def _start_and_work(self) -> None:
         self.progress.enter("starting")
@@ -137,3 +145,8 @@ class KafkaProjector:
             for name in self._topics:
                 if await topics.find(name) is None:
                     raise UnavailableError(f"the Kafka topic {name!r} does not exist yet")
+
+
+def _fed_by(publishers: Sequence[str], topics: Sequence[str]) -> str:
+    names = ", ".join(repr(name) for name in publishers or topics)
+    return f"the publisher{'s' * (len(publishers) > 1)} {names}" if publishers else f"whoever fills {names}"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Final, Literal
 
-from eventstore.errors import ClosedError
+from eventstore.errors import ClosedError, NotCaughtUpError
 from eventstore.events import Position, position_number
 from eventstore.store.log import LogRange
 
@@ -25,6 +25,7 @@ class Progress:
 
     Args:
         what: The worker, for error messages.
+        waits_for: Who else must run for it to come on, for error messages.
 
     Attributes:
         position: The last position it has done with.
@@ -32,11 +33,12 @@ class Progress:
         state: What it is doing.
     """
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, *, waits_for: str | None = None) -> None:
         self.position = 0
         self.events = 0
         self.state: State = "waiting"
         self._what = what
+        self._waits_for = waits_for
         self._moved = asyncio.Event()
         self._failure: Exception | None = None
 
@@ -69,38 +71,67 @@ class Progress:
 
     # --- the others' side ----------------------------------------------------------------------------------------
 
-    async def wait_for(self, position: Position) -> None:
+    async def wait_for(self, position: Position, *, within: float | None = None) -> None:
         """Return once the worker has done with a position, such as that of an append's result.
 
+        Args:
+            position: The position.
+            within: How many seconds to wait; for ever when left out, which it takes if the worker never gets its turn,
+                or is fed by a publisher that does not run.
+
         Raises:
+            NotCaughtUpError: It took longer; the worker goes on.
             EventStoreError: What the worker failed with.
             ClosedError: The worker was stopped.
         """
-        await self.until(lambda: self.position >= position_number(position))
+        await self.until(lambda: self.position >= position_number(position), within=within)
 
-    async def caught_up(self, log: Log) -> None:
+    async def caught_up(self, log: Log, *, within: float | None = None) -> None:
         """Return once the worker has done with everything that is settled in the log now.
 
+        Args:
+            log: The log.
+            within: How many seconds to wait, as in `wait_for`.
+
         Raises:
+            NotCaughtUpError: It took longer; the worker goes on.
             EventStoreError: What the worker failed with.
             ClosedError: The worker was stopped.
         """
-        mark = await log.high_water()
-        while True:
-            # Positions have gaps, so the mark itself may never be reached: look for events up to it, wanting none.
-            rest = await log.read_all(LogRange(categories=()), self.position, mark, _STRETCH)
-            if rest.last_position is None:
-                return
-            await self.wait_for(Position(rest.last_position))
+        async with self._bounded(within):
+            mark = await log.high_water()
+            while True:
+                # Positions have gaps, so the mark itself may never be reached: look for events up to it, wanting none.
+                rest = await log.read_all(LogRange(categories=()), self.position, mark, _STRETCH)
+                if rest.last_position is None:
+                    return
+                await self.wait_for(Position(rest.last_position))
 
-    async def until(self, reached: Callable[[], bool]) -> None:
+    async def until(self, reached: Callable[[], bool], *, within: float | None = None) -> None:
         """Return once something is so; asked again whenever the worker has moved.
 
+        Args:
+            reached: Whether it is so.
+            within: How many seconds to wait, as in `wait_for`.
+
         Raises:
+            NotCaughtUpError: It took longer; the worker goes on.
             EventStoreError: What the worker failed with.
             ClosedError: The worker was stopped.
         """
-        while not reached():
-            if self.state == "stopped":
-                raise self._failure or ClosedError(self._what)
-            await self._moved.wait()
+        async with self._bounded(within):
+            while not reached():
+                if self.state == "stopped":
+                    raise self._failure or ClosedError(self._what)
+                await self._moved.wait()
+
+    @asynccontextmanager
+    async def _bounded(self, within: float | None) -> AsyncIterator[None]:
+        bound = asyncio.timeout(within)
+        try:
+            async with bound:
+                yield
+        except TimeoutError:
+            if within is None or not bound.expired():
+                raise  # somebody else's
+            raise NotCaughtUpError(self._what, self.position, self.state, within, self._waits_for) from None

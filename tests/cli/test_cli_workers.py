@@ -50,6 +50,15 @@ def test_a_worker_goes_on_where_it_stopped(placed: EventstoreCommand, sql: Sql) 
     assert sold(sql) == {"tea": 9, "cup": 1}
 
 
+def test_catching_up_can_be_given_up_in_time(placed: EventstoreCommand, sql: Sql) -> None:
+    sql("INSERT INTO eventstore.leases (name, owner, expires_at) VALUES ('projection:sales@1', 'another', 'infinity')")
+
+    error = placed.fails(3, "project", "sales", "--until-caught-up", "--within", "0.3")
+
+    assert "'sales@1' has not come as far as was asked for within 0." in error
+    placed.fails(2, "project", "sales", "--within", "0.3")
+
+
 def test_catching_up_ends_also_behind_positions_that_were_drawn_and_never_committed(
     placed: EventstoreCommand, sql: Sql
 ) -> None:

@@ -15,6 +15,7 @@ from eventstore.errors import (
     FedByKafkaError,
     LeaseLostError,
     LogMismatchError,
+    NotCaughtUpError,
     ProjectionFailedError,
     StreamGapError,
     UnreadableRecordError,
@@ -177,6 +178,21 @@ async def test_records_that_are_in_the_topic_twice_count_once(kafka: Kafka, stor
     await kafka.produce(kafka.orders, *records, *records)
     await project_all(kafka, store)
     assert await counted(store) == each(5, 3)
+
+
+async def test_waiting_for_what_nobody_publishes_ends_in_time_and_names_the_publisher(
+    kafka: Kafka, store: EventStore
+) -> None:
+    await fill(store, streams=1, events=1)
+    await publish_all(kafka, store)
+    await fill(store, streams=1, events=1)
+    worker = projector(kafka, store, publishers=["orders"])
+    async with working(worker):
+        await worker.caught_up(within=WITHIN)
+        with pytest.raises(NotCaughtUpError, match="it needs the publisher 'orders'") as refused:
+            await worker.progress.caught_up(store.log, within=0.5)
+        assert refused.value.position == worker.progress.position > 0
+    assert await counted(store) == each(1, 1)
 
 
 # --- several instances -----------------------------------------------------------------------------------------------

@@ -10,10 +10,17 @@ import asyncpg
 import pytest
 
 from eventstore import ANY, NO_STREAM, EventStore, Metadata, Projection, ProjectionContext, RecordedEvent
-from eventstore.errors import ClosedError, ConfigurationError, LeaseLostError, LogMismatchError, ProjectionFailedError
+from eventstore.errors import (
+    ClosedError,
+    ConfigurationError,
+    LeaseLostError,
+    LogMismatchError,
+    NotCaughtUpError,
+    ProjectionFailedError,
+)
 from eventstore.projections import ProjectionRunner, ProjectionWorker
 from eventstore.store.log import LogRange
-from eventstore.subscriptions import Checkpoint, Checkpoints, LogFollower
+from eventstore.subscriptions import Checkpoint, Checkpoints, Leases, LogFollower
 from fixtures import shop
 from fixtures.projecting import app_of, checkpoint, clean_fold, fill, positions, project_all, rows, sales, started
 from fixtures.shop import SHIPPED, NoteTaken, OrderPlaced, OrderShipped, placed
@@ -268,6 +275,18 @@ async def test_whoever_waits_hears_that_the_worker_was_stopped(store: EventStore
             await worker.progress.until(lambda: False)
 
 
+async def test_whoever_waits_with_a_bound_hears_how_far_the_worker_has_come(store: EventStore) -> None:
+    """A worker that stands by, here behind the lease of another one, may never come."""
+    result = await store.append("order-1", [placed()], expected_version=NO_STREAM)
+    worker = ProjectionWorker(store, sales())
+    async with Leases(store.database).holding("projection:sales@1"), started(worker):
+        with pytest.raises(NotCaughtUpError, match=r"'sales@1' .* 0\.2 s: .* position 0, waiting") as refused:
+            await worker.progress.caught_up(store.log, within=0.2)
+        assert (refused.value.position, refused.value.state, refused.value.retryable) == (0, "waiting", True)
+        with pytest.raises(NotCaughtUpError):
+            await worker.progress.wait_for(result.position, within=0.01)
+
+
 async def test_the_applications_workers_end_the_block_when_one_fails(dsn: str) -> None:
     app = app_of(sales(before=fail_on_seven))
     async with open_store(dsn, app) as store:
@@ -278,6 +297,11 @@ async def test_the_applications_workers_end_the_block_when_one_fails(dsn: str) -
 
 
 # --- declarations --------------------------------------------------------------------------------------------------
+
+
+def test_a_handler_names_its_events() -> None:
+    with pytest.raises(ConfigurationError, match="name the events"):
+        sales().on()
 
 
 def test_one_event_has_one_handler() -> None:
