@@ -4,40 +4,45 @@ Append versioned events to streams, fold them into aggregates, keep snapshots, p
 Everything a service needs is here; the testing kit is in `eventstore.testing`, migrations run by `eventstore migrate`.
 """
 
+import importlib
 import logging
+from typing import TYPE_CHECKING
 
-from eventstore.aggregates import Aggregate, Decider, DeciderRepository, Folded, Repository, handles
-from eventstore.codec import EventTypes, Upcast
-from eventstore.errors import (
-    AggregateNotFoundError,
-    CodecError,
-    CommitOutcomeUnknownError,
-    ConcurrencyError,
-    ConfigurationError,
-    EventStoreError,
-    IdempotencyError,
-    InvalidArgumentError,
-    OutcomeUnknownError,
-    SchemaError,
-    UnavailableError,
-    WrongExpectedVersionError,
-)
-from eventstore.events import (
-    BEGINNING,
-    AppendResult,
-    NewEvent,
-    Position,
-    RawEvent,
-    RecordedEvent,
-    StreamInfo,
-)
 from eventstore.metadata import Metadata, current_metadata, metadata
-from eventstore.outbox import Publisher
-from eventstore.projections import Projection, ProjectionContext, rebuild
-from eventstore.runtime import Application
-from eventstore.snapshots import SnapshotManager, after, any_of, every, on_event, slower_than
-from eventstore.store import EventIterator, EventStore, Transaction
-from eventstore.streams import ANY, NO_STREAM, STREAM_EXISTS, ExpectedVersion, StreamId, slice_of
+
+if TYPE_CHECKING:
+    from eventstore.aggregates import Aggregate, Decider, DeciderRepository, Folded, Repository, handles
+    from eventstore.codec import EventTypes, Upcast
+    from eventstore.db.autogenerate import leave_out_store
+    from eventstore.errors import (
+        AggregateNotFoundError,
+        CodecError,
+        CommitOutcomeUnknownError,
+        ConcurrencyError,
+        ConfigurationError,
+        EventStoreError,
+        IdempotencyError,
+        InvalidArgumentError,
+        OutcomeUnknownError,
+        SchemaError,
+        UnavailableError,
+        WrongExpectedVersionError,
+    )
+    from eventstore.events import (
+        BEGINNING,
+        AppendResult,
+        NewEvent,
+        Position,
+        RawEvent,
+        RecordedEvent,
+        StreamInfo,
+    )
+    from eventstore.outbox import Publisher
+    from eventstore.projections import Projection, ProjectionContext, rebuild
+    from eventstore.runtime import Application
+    from eventstore.snapshots import SnapshotManager, after, any_of, every, on_event, slower_than
+    from eventstore.store import EventIterator, EventStore, Transaction
+    from eventstore.streams import ANY, NO_STREAM, STREAM_EXISTS, ExpectedVersion, StreamId, slice_of
 
 __all__ = [
     "ANY",
@@ -85,11 +90,99 @@ __all__ = [
     "current_metadata",
     "every",
     "handles",
+    "leave_out_store",
     "metadata",
     "on_event",
     "rebuild",
     "slice_of",
     "slower_than",
 ]
+
+_HOMES = {
+    "eventstore.aggregates": (
+        "Aggregate",
+        "Decider",
+        "DeciderRepository",
+        "Folded",
+        "Repository",
+        "handles",
+    ),
+    "eventstore.codec": (
+        "EventTypes",
+        "Upcast",
+    ),
+    "eventstore.db.autogenerate": ("leave_out_store",),
+    "eventstore.errors": (
+        "AggregateNotFoundError",
+        "CodecError",
+        "CommitOutcomeUnknownError",
+        "ConcurrencyError",
+        "ConfigurationError",
+        "EventStoreError",
+        "IdempotencyError",
+        "InvalidArgumentError",
+        "OutcomeUnknownError",
+        "SchemaError",
+        "UnavailableError",
+        "WrongExpectedVersionError",
+    ),
+    "eventstore.events": (
+        "BEGINNING",
+        "AppendResult",
+        "NewEvent",
+        "Position",
+        "RawEvent",
+        "RecordedEvent",
+        "StreamInfo",
+    ),
+    "eventstore.outbox": ("Publisher",),
+    "eventstore.projections": (
+        "Projection",
+        "ProjectionContext",
+        "rebuild",
+    ),
+    "eventstore.runtime": ("Application",),
+    "eventstore.snapshots": (
+        "SnapshotManager",
+        "after",
+        "any_of",
+        "every",
+        "on_event",
+        "slower_than",
+    ),
+    "eventstore.store": (
+        "EventIterator",
+        "EventStore",
+        "Transaction",
+    ),
+    "eventstore.streams": (
+        "ANY",
+        "NO_STREAM",
+        "STREAM_EXISTS",
+        "ExpectedVersion",
+        "StreamId",
+        "slice_of",
+    ),
+}
+"""Where each name lives. Its module is loaded when the name is first used, so that importing the package, as the pytest
+plugin does in every test run of a service, costs next to nothing. `metadata` is imported above, because a module has
+the same name."""
+
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+if not TYPE_CHECKING:  # a type checker reads the imports above, and still knows which names there are not
+
+    def __getattr__(name: str) -> object:
+        """Load a public name."""
+        home = _HOME_OF.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(importlib.import_module(home), name)
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
 
 logging.getLogger("eventstore").addHandler(logging.NullHandler())  # what is logged where is the service's decision

@@ -116,7 +116,7 @@ class Application:
             ConfigurationError: A name is unknown, a publisher is named without `kafka`, or a projection should be fed
                 from Kafka and a publisher leaves open to which topics it publishes.
         """
-        from eventstore.runtime.workers import Workers  # noqa: PLC0415 - loads the Kafka client, which few need
+        from eventstore.runtime.workers import Workers  # noqa: PLC0415 - whoever only declares has no use for them
 
         return Workers(self, store, names, kafka=kafka).running()
 

@@ -10,13 +10,13 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from eventstore.errors import ConfigurationError
-from eventstore.kafka import KafkaProjector, KafkaPublisher, KafkaSettings
 from eventstore.lifecycle import running
 from eventstore.projections import ProjectionWorker
 from eventstore.runtime.application import SNAPSHOTS
 from eventstore.snapshots import SnapshotManager
 
 if TYPE_CHECKING:
+    from eventstore.kafka import KafkaSettings
     from eventstore.outbox import Publisher
     from eventstore.projections import Projection
     from eventstore.runtime.application import Application
@@ -52,7 +52,7 @@ class Workers:
     ) -> None:
         self._app = app
         self._store = store
-        self._kafka = KafkaSettings(kafka) if kafka else None
+        self._kafka = _settings(kafka) if kafka else None
         self._workers = {name: self._worker(name) for name in names or self._all_names()}
 
     def __getitem__(self, name: str) -> Worker:
@@ -78,6 +78,8 @@ class Workers:
         if any(publisher.name == name for publisher in self._app.publishers):
             if self._kafka is None:
                 raise ConfigurationError(f"the publisher {name!r} needs brokers: pass kafka='host:port'")
+            from eventstore.kafka import KafkaPublisher  # noqa: PLC0415 - loads the Kafka client, which few need
+
             return KafkaPublisher(self._store, self._app.publisher(name), self._kafka)
         return self._projector(self._app.projection(name))
 
@@ -88,6 +90,8 @@ class Workers:
             return ProjectionWorker(self._store, projection)
         for publisher in publishers:
             self._require_known_topics(publisher, projection)
+        from eventstore.kafka import KafkaProjector  # noqa: PLC0415 - the same
+
         return KafkaProjector(
             self._store,
             projection,
@@ -118,3 +122,9 @@ class Workers:
                 f"Publisher({publisher.name!r}, categories={known}), or one topic for all of them (topic=), or feed "
                 "the projection from the log"
             )
+
+
+def _settings(brokers: str) -> KafkaSettings:
+    from eventstore.kafka import KafkaSettings  # noqa: PLC0415 - loads the Kafka client, which few need
+
+    return KafkaSettings(brokers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import os
 import subprocess
@@ -68,6 +69,57 @@ def test_importing_the_package_loads_neither_kafka_nor_alembic_nor_the_command_l
     loaded = python(f"import sys, eventstore; print([name for name in {heavy!r} if name in sys.modules])")
 
     assert loaded.stdout.strip() == "[]", loaded.stderr
+
+
+def test_importing_the_package_loads_what_it_names_only_when_that_is_used() -> None:
+    heavy = ("pydantic", "asyncpg", "asyncio", "eventstore.store")
+    loaded = python(f"import sys, eventstore; print([name for name in {heavy!r} if name in sys.modules])")
+    used = python("import eventstore; from eventstore import *; print(EventStore is eventstore.store.EventStore)")
+
+    assert loaded.stdout.strip() == "[]", loaded.stderr
+    assert used.stdout.strip() == "True", used.stderr
+
+
+def test_a_type_checker_is_told_the_same_names_from_the_same_modules() -> None:
+    tree = ast.parse(inspect.getsource(eventstore))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If) and isinstance(node.test, ast.Name))
+    imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    told = {alias.name: node.module for node in imports for alias in node.names}
+
+    assert told == eventstore._HOME_OF
+    assert {*told, "Metadata", "current_metadata", "metadata"} == set(eventstore.__all__)
+    assert set(eventstore.__all__) <= set(dir(eventstore))
+
+
+def test_a_name_that_a_module_has_too_is_the_name_whatever_was_imported_before() -> None:
+    code = "import eventstore.events, eventstore.metadata, eventstore; print(callable(eventstore.metadata))"
+
+    assert python(code).stdout.strip() == "True"
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="Aggregat"):
+        _ = eventstore.Aggregat  # type: ignore[attr-defined]
+
+
+def test_running_workers_on_the_log_does_not_load_kafka() -> None:
+    code = """
+import sys
+import eventstore.cli.app
+from eventstore import Application, EventTypes, Projection, Publisher
+from eventstore.runtime.workers import Workers
+from eventstore.testing import memory_store
+app = Application("shop", events=EventTypes(), publishers=[Publisher("orders", categories=["order"])],
+                  projections=[Projection("sales", tables=["sales"])])
+def loaded(): return any(name.split(".")[0] == "aiokafka" for name in sys.modules)
+Workers(app, memory_store(app), ["sales"])
+print(loaded())
+Workers(app, memory_store(app), ["sales"], kafka="broker:9092")
+print(loaded())
+"""
+    done = python(code)
+
+    assert done.stdout.split() == ["False", "True"], done.stderr
 
 
 def test_importing_an_application_needs_no_environment_and_no_loop() -> None:
