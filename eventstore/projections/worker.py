@@ -45,6 +45,7 @@ class ProjectionWorker:
         self._rebuilding = rebuilding
         self._projection = projection
         self._name = projection.consumer_name
+        self._backoff = Backoff()
         self.progress = Progress(f"projection {self._name!r}")
 
     async def run(self) -> None:
@@ -56,17 +57,15 @@ class ProjectionWorker:
             LogMismatchError: The checkpoint does not fit the log.
             CodecError: An event cannot be read.
         """
-        backoff = Backoff()
         with self.progress.running():
             while True:
                 try:
                     async with Leases(self._store.database).holding(log_lease(self._name)) as lease:
-                        backoff.reset()
                         await self._follow(lease)
                 except (UnavailableError, LeaseLostError, TransactionConflictError) as error:
                     log.warning("projection %s starts over: %s", self._name, error)
                 self.progress.enter("waiting")
-                await backoff.wait()
+                await self._backoff.wait()
 
     async def _follow(self, lease: Lease) -> None:
         self.progress.enter("starting")
@@ -80,6 +79,7 @@ class ProjectionWorker:
             wanted = LogRange(event_types=runner.event_types)
             async for batch in LogFollower(self._store.log, checkpoint, wanted=wanted, batch=BATCH):
                 checkpoint = await self._apply(runner, batch, checkpoint)
+                self._backoff.reset()  # not before: what fails each time it is applied must not be tried at full speed
 
     async def _apply(self, runner: ProjectionRunner, batch: Batch, since: Checkpoint) -> Checkpoint:
         async def move_checkpoint(session: ConnectionSession) -> None:

@@ -56,6 +56,7 @@ class SnapshotManager:
         self._by_category = {shape.category: (shape, policy) for shape, policy in policies.items()}
         self._name = f"snapshots:{name}"
         self._costly: asyncio.Queue[str] = asyncio.Queue(maxsize=1000)
+        self._backoff = Backoff()
         self.progress = Progress(self._name)
 
     async def run(self) -> None:
@@ -74,16 +75,14 @@ class SnapshotManager:
             self._store.on_load.remove(self._notice_load)
 
     async def _follow_with_lease(self) -> None:
-        backoff = Backoff()
         while True:
             try:
                 async with Leases(self._store.database).holding(self._name) as lease:
-                    backoff.reset()
                     await self._follow(lease)
             except (UnavailableError, LeaseLostError, TransactionConflictError) as error:
                 log.warning("%s starts over: %s", self._name, error)
             self.progress.enter("waiting")
-            await backoff.wait()
+            await self._backoff.wait()
 
     async def _follow(self, lease: Lease) -> None:
         checkpoints = Checkpoints(self._store.database)
@@ -98,6 +97,7 @@ class SnapshotManager:
             await checkpoints.advance(self._name, since=checkpoint, to=batch.checkpoint)
             checkpoint = batch.checkpoint
             self.progress.reached(checkpoint.position, events=taken)
+            self._backoff.reset()  # not before: what fails each time must not be tried at full speed
 
     async def fold_due(self, events: Sequence[StoredEvent]) -> int:
         """Fold the streams of these events that are due now; returns how many snapshots were taken."""

@@ -10,6 +10,8 @@ import asyncpg
 import pytest
 
 from eventstore import EventStore, EventStoreError, ProjectionContext, RecordedEvent
+from eventstore.errors import UnavailableError
+from eventstore.lifecycle import Backoff
 from eventstore.projections import ProjectionWorker
 from eventstore.projections.read_model import ReadModel
 from eventstore.subscriptions import Lease, Leases
@@ -269,3 +271,28 @@ async def test_a_setup_that_fails_leaves_nothing(dsn: str, connection: asyncpg.C
         await fill(store, 2)
         await project_all(store, sales())
         assert await rows(connection) == await clean_fold(store)
+
+
+async def test_what_fails_each_time_it_is_applied_is_tried_more_and_more_slowly(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Getting the lease is no success yet: else a worker would hammer a database that refuses its work."""
+    delays: list[float] = []
+
+    async def note_delay(backoff: Backoff) -> None:
+        delays.append(backoff._next)
+        await wait(backoff)
+
+    async def refuse(_event: RecordedEvent[Any], _ctx: ProjectionContext) -> None:
+        if len(delays) < 3:
+            raise UnavailableError("not now")
+
+    wait = Backoff.wait
+    monkeypatch.setattr(Backoff, "wait", note_delay)
+    await fill(store, 1)
+    worker = ProjectionWorker(store, sales(before=refuse))
+    async with started(worker):
+        await worker.progress.caught_up(store.log)
+
+    assert delays == [0.1, 0.2, 0.4]
+    assert worker._backoff._next == 0.1
