@@ -51,9 +51,12 @@ async def held(connection: asyncpg.Connection, *stream_ids: str) -> AsyncIterato
 async def until_waiting(connection: asyncpg.Connection, writers: int) -> None:
     """Return once so many sessions of the database wait for a lock."""
     async with asyncio.timeout(10):
-        while writers != await connection.fetchval(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        ):
+        while True:
+            waiting = await connection.fetchval(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+            if waiting == writers:
+                return
             await asyncio.sleep(0.005)
 
 
@@ -333,10 +336,10 @@ async def test_a_store_that_is_closed_answers_what_is_under_way(
     dsn: str, store: EventStore, connection: asyncpg.Connection
 ) -> None:
     await store.append("order-1", [placed()], expected_version=NO_STREAM)
-    async with open_store(dsn) as closing:
-        async with held(connection, "order-1"):
-            callers = [asyncio.create_task(closing.append("order-1", [SHIPPED], expected_version=ANY)) for _ in range(3)]
-            await until_waiting(connection, writers=1)
+    async with open_store(dsn) as closing, held(connection, "order-1"):
+        appends = [closing.append("order-1", [SHIPPED], expected_version=ANY) for _ in range(3)]
+        callers = [asyncio.create_task(append) for append in appends]
+        await until_waiting(connection, writers=1)
 
     assert [caller.result().stream_version for caller in callers] == [2, 3, 4]
     with pytest.raises(ClosedError):
