@@ -138,6 +138,10 @@ class NotCaughtUpError(UnavailableError):
         )
 
 
+class NotConnectedError(UnavailableError):
+    """No connection to PostgreSQL could be had; nothing was sent."""
+
+
 class OutcomeUnknownError(EventStoreError):
     """The answer was lost after the events were sent, so they may be there or not.
 

@@ -15,6 +15,7 @@ from eventstore.errors import (
     InvalidArgumentError,
     InvalidDsnError,
     MissingMigrationError,
+    NotConnectedError,
     TransactionConflictError,
     UnavailableError,
 )
@@ -25,10 +26,6 @@ if TYPE_CHECKING:
 
 class ConnectionLostError(UnavailableError):
     """The connection broke while a statement was under way, so its outcome is unknown here."""
-
-
-class NotConnectedError(UnavailableError):
-    """No connection could be had, so nothing was sent."""
 
 
 class DuplicateError(EventStoreError):

@@ -20,10 +20,10 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Final
 
 from eventstore.db import ConnectionLostError
-from eventstore.db.errors import NotConnectedError
 from eventstore.errors import (
     ClosedError,
     EventStoreError,
+    NotConnectedError,
     UnavailableError,
     WrongEventLoopError,
     WrongExpectedVersionError,

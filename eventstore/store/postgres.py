@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
 from eventstore.codec import StoredEvent
@@ -125,27 +126,31 @@ class PostgresLog:
         return int(cast("Sequence[Any]", row)[0])
 
 
-def _append_arguments(requests: Sequence[AppendRequest]) -> Sequence[Sequence[Any]]:
-    """Return the requests as the arrays that the SQL function `append` takes."""
+def _append_arguments(requests: Sequence[AppendRequest]) -> Sequence[Sequence[Any] | None]:
+    """Return the requests as the arrays that the SQL function `append` takes.
+
+    What says nothing is left out: of a batch of single events without metadata, the driver then encodes half as many
+    elements, and its look at each (is it an array itself?) costs more than its bytes.
+    """
     streams = sorted({request.stream_id for request in requests})  # by code points, which is the order of their bytes
     numbers = {stream_id: number for number, stream_id in enumerate(streams, start=1)}
-    ids, types, versions, data, metadata, correlations, causations, occurred, _ = zip(
-        *[event for request in requests for event in request.events], strict=True
-    )
+    stream_ids, _, expected, events, look_ups = zip(*requests, strict=True)
+    ids, types, versions, data, metadata, correlations, causations, occurred, _ = zip(*chain(*events), strict=True)
+    is_one_each = len(ids) == len(requests)
     return (
         streams,
-        [numbers[request.stream_id] for request in requests],
-        [len(request.events) for request in requests],
-        [request.expected_wire for request in requests],
-        [request.look_up_ids for request in requests],
-        [number for number, request in enumerate(requests, start=1) for _ in request.events],
+        [numbers[stream_id] for stream_id in stream_ids],
+        expected,
+        None if is_one_each else [len(each) for each in events],
+        look_ups if any(look_ups) else None,
+        None if is_one_each else [number for number, each in enumerate(events, start=1) for _ in each],
         ids,
         types,
         versions,
         data,
-        metadata,
-        correlations,
-        causations,
+        metadata if any(metadata) else None,
+        correlations if any(correlations) else None,
+        causations if any(causations) else None,
         occurred,
     )
 

@@ -109,10 +109,12 @@ COMMENT ON FUNCTION {schema}.high_water IS 'The position up to which every event
 --
 -- p_wait: wait for a stream that another transaction holds; otherwise its appends are answered `busy`.
 -- p_streams: the streams of the call, each once, sorted by their bytes: the order in which their rows are locked.
--- For each append: p_stream_numbers (which of p_streams, from 1), p_event_counts, p_expected_versions (a version, 0 for
--- no stream, -1 for an existing one, -2 for any), and p_look_up_ids: its ids may have been appended before (the caller
--- chose them, or repeats a call), look for them first; such an append is the only one to its stream in a call.
--- For each event, append by append: p_append_numbers (which append, from 1) and its columns.
+-- For each append: p_stream_numbers (which of p_streams, from 1), p_expected_versions (a version, 0 for no stream, -1
+-- for an existing one, -2 for any), p_event_counts (null: one each), and p_look_up_ids (null: none): its ids may have
+-- been appended before (the caller chose them, or repeats a call), look for them first; such an append is the only one
+-- to its stream in a call.
+-- For each event, append by append: p_append_numbers (which append, from 1; null where each has one event), and its
+-- columns; a column that is null for all may be null as a whole.
 --
 -- The answer. outcomes, one an append: `appended`, `wrong_version`, `ids_known` (at least one id is in the stream
 -- already), or `busy`. versions, one an append: the stream's version after it. positions: one an appended event.
@@ -120,8 +122,8 @@ CREATE FUNCTION {schema}.append(
     p_wait boolean,
     p_streams text[],
     p_stream_numbers integer[],
-    p_event_counts integer[],
     p_expected_versions bigint[],
+    p_event_counts integer[],
     p_look_up_ids boolean[],
     p_append_numbers integer[],
     p_event_ids uuid[],
@@ -144,6 +146,7 @@ CREATE FUNCTION {schema}.append(
     SET enable_mergejoin = off
 AS $$
 DECLARE
+    counts integer[] := coalesce(p_event_counts, array_fill(1, ARRAY[cardinality(p_stream_numbers)]));
     is_held boolean[] := array_fill(false, ARRAY[cardinality(p_streams)]);
     held_now integer[];
     stream_versions bigint[];
@@ -234,12 +237,12 @@ BEGIN
             IF version = 0 AND NOT fits THEN
                 outcomes[a] := 'wrong_version';
             END IF;
-        ELSIF fits AND NOT p_look_up_ids[a] THEN
+        ELSIF fits AND NOT coalesce(p_look_up_ids[a], false) THEN
             outcomes[a] := 'appended';
         ELSIF EXISTS (
             SELECT FROM {schema}.events e
              WHERE e.stream_id = p_streams[s]
-               AND e.event_id = ANY (p_event_ids[events_before + 1 : events_before + p_event_counts[a]])
+               AND e.event_id = ANY (p_event_ids[events_before + 1 : events_before + counts[a]])
         ) THEN
             outcomes[a] := 'ids_known';
         ELSIF fits THEN
@@ -250,11 +253,11 @@ BEGIN
         IF outcomes[a] = 'appended' THEN
             is_any_accepted := true;
             offsets[a] := version - events_before;
-            version := version + p_event_counts[a];
+            version := version + counts[a];
             stream_versions[s] := version;
         END IF;
         versions[a] := version;
-        events_before := events_before + p_event_counts[a];
+        events_before := events_before + counts[a];
     END LOOP;
     IF NOT is_any_accepted THEN
         RETURN;
@@ -268,14 +271,14 @@ BEGIN
         INSERT INTO {schema}.events
                (stream_id, stream_version, event_id, event_type, schema_version, data, metadata,
                 correlation_id, causation_id, occurred_at, recorded_at)
-        SELECT p_streams[p_stream_numbers[new.a]], offsets[new.a] + n, event_id, event_type, schema_version,
+        SELECT p_streams[p_stream_numbers[coalesce(a, n::integer)]], offsets[coalesce(a, n::integer)] + n, event_id, event_type, schema_version,
                data::json, metadata::json, correlation_id, causation_id, occurred_at, stamp
           FROM unnest(p_append_numbers, p_event_ids, p_event_types, p_schema_versions, p_data, p_metadata,
                       p_correlation_ids, p_causation_ids, p_occurred_at)
                WITH ORDINALITY
                AS new (a, event_id, event_type, schema_version, data, metadata, correlation_id, causation_id,
                        occurred_at, n)
-         WHERE offsets[new.a] IS NOT NULL
+         WHERE offsets[coalesce(a, n::integer)] IS NOT NULL
          ORDER BY n
         RETURNING global_position
     )

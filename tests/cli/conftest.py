@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from fixtures.cli_kit import HERE, EventstoreCommand, Process, Sql, StartProcess, StoreRaw, run_sql
+from fixtures.raw_append import ONE_EVENT
 
 
 @pytest.fixture
@@ -66,14 +67,8 @@ def store_raw(sql: Sql) -> StoreRaw:
     """Append an event as other code than this would have stored it."""
 
     def append(stream: str, *, after: int, event_type: str, schema_version: int, data: str) -> None:
-        columns = (
-            "ARRAY[gen_random_uuid()], ARRAY[$3::text], ARRAY[$4::int], ARRAY[$5::text], '{null}', '{null}', '{null}'"
-        )
-        arguments = f"$1, $2::bigint, false, {columns}, ARRAY[clock_timestamp()]"
-        [(outcome, _, _)] = sql(
-            f"SELECT * FROM eventstore.append({arguments})", stream, after, event_type, schema_version, data
-        )
-        assert outcome == "appended"
+        [(outcomes, _, _)] = sql(ONE_EVENT, stream, after, event_type, schema_version, data)
+        assert outcomes == ["appended"]
 
     return append
 

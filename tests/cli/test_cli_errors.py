@@ -23,7 +23,7 @@ def test_without_a_database_the_message_says_how_to_name_one(bare: EventstoreCom
 def test_an_unreachable_database_is_3_because_a_retry_can_help(bare: EventstoreCommand) -> None:
     error = bare.fails_json(3, "--dsn", CLOSED, "streams")
 
-    assert error["error"] == "UnavailableError"
+    assert error["error"] == "NotConnectedError"
     assert error["retryable"] is True
 
 

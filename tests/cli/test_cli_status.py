@@ -11,6 +11,7 @@ import pytest
 
 from eventstore.db.scripts import head_revision
 from fixtures.cli_kit import EventstoreCommand, Sql
+from fixtures.raw_append import ONE_EVENT
 
 
 @contextmanager
@@ -20,12 +21,7 @@ def open_append(dsn: str, stream: str) -> Iterator[int]:
         connection = runner.run(asyncpg.connect(dsn, server_settings={"application_name": "slow-importer"}))
         try:
             runner.run(connection.execute("BEGIN"))
-            runner.run(
-                connection.execute(
-                    f"SELECT eventstore.append('{stream}', 0, false, ARRAY[gen_random_uuid()], '{{X}}', '{{1}}', "
-                    "ARRAY['{}'], '{null}', '{null}', '{null}', ARRAY[now()])"
-                )
-            )
+            runner.run(connection.fetch(ONE_EVENT, stream, 0, "X", 1, "{}"))
             yield connection.get_server_pid()
         finally:
             runner.run(connection.close())

@@ -13,12 +13,13 @@ import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from eventstore import NO_STREAM, EventStore
+from eventstore import ANY, NO_STREAM, EventStore
 from eventstore.db import Database
 from eventstore.db.migrating import migrate, write_sql
 from eventstore.db.revisions import current_revision
 from eventstore.db.scripts import head_revision, known_revisions, scripts_dir
 from eventstore.errors import ConfigurationError, MissingMigrationError, SchemaTooNewError
+from fixtures.raw_append import ONE_EVENT
 from fixtures.shop import app, placed
 from fixtures.stores import connected
 
@@ -121,14 +122,10 @@ async def test_eight_processes_at_once_migrate_once(dsn: str, empty_dsn: str) ->
 
 
 async def test_a_database_that_came_revision_by_revision_equals_a_fresh_one(dsn: str, empty_dsn: str) -> None:
-    insert = (
-        "SELECT eventstore.append('order-old', -2, false, ARRAY[gen_random_uuid()], ARRAY['OrderShipped'], ARRAY[1],"
-        ' ARRAY[\'{"carrier": "x"}\'], ARRAY[NULL], ARRAY[NULL], ARRAY[NULL], ARRAY[now()])'
-    )
     for revision in known_revisions():
         assert await migrate(empty_dsn, revision=revision) == revision
         async with connected(empty_dsn) as connection:
-            await connection.execute(insert)
+            await connection.fetch(ONE_EVENT, "order-old", ANY.value, "OrderShipped", 1, '{"carrier": "x"}')
 
     assert await catalog(empty_dsn) == await catalog(dsn)
     async with EventStore.open(empty_dsn, app) as store:
