@@ -86,7 +86,7 @@ class World:
             self.take(3)
 
 
-STEPS = st.one_of(
+STEPS: st.SearchStrategy[tuple[str, Any, dict[str, bool]]] = st.one_of(
     st.tuples(st.just("put"), st.sampled_from("abcd"), st.booleans().map(lambda flag: {"look_up_ids": flag})),
     st.tuples(st.just("take"), st.integers(1, 5), st.just({})),
     st.tuples(st.just("open"), st.integers(0, 9), st.booleans().map(lambda flag: {"busy": flag})),
