@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from eventstore.codec import payload
 from eventstore.codec.registry import Upcast
+from eventstore.codec.sameness import same
 from eventstore.errors import (
     InvalidArgumentError,
     NewerSchemaVersionError,
@@ -177,9 +178,19 @@ class Codec:
         if (encoded.event_id, encoded.event_type) != (stored.event_id, stored.event_type):
             return False
         if encoded.schema_version == stored.schema_version:
-            return bool(json.loads(encoded.data) == json.loads(stored.data))
+            return encoded.data == stored.data or self._same_values(encoded, stored.data)
         lifted = [data for _, data in self._upcast(stored)]
-        return len(lifted) == 1 and json.loads(lifted[0]) == json.loads(encoded.data)
+        return len(lifted) == 1 and self._same_values(encoded, lifted[0])
+
+    def _same_values(self, encoded: EncodedEvent, data: str) -> bool:
+        """Compare as the models that both are: the same value can be written in more than one way."""
+        event_type = self.types.named(encoded.event_type)
+        assert event_type is not None  # noqa: S101 - it was encoded as this type
+        validator = event_type.model.__pydantic_validator__
+        try:
+            return same(validator.validate_json(encoded.data), validator.validate_json(data))
+        except Exception:  # noqa: BLE001 - what cannot be read any more is not what was just written
+            return False
 
     def _is_known(self, stored: StoredEvent) -> bool:
         return (
@@ -241,6 +252,14 @@ def _validated(stored: StoredEvent, event_type: EventType, data: str) -> Interpr
             stored.stream_id,
             stored.stream_version,
             payload.summary(error),
+        ) from None
+    except Exception as error:  # noqa: BLE001 - validators are anybody's code, and their errors hold values
+        raise UnreadablePayloadError(
+            stored.event_type,
+            stored.schema_version,
+            stored.stream_id,
+            stored.stream_version,
+            f"its validators raised {type(error).__qualname__}",
         ) from None
     return Interpreted(model, event_type.name, event_type.version)
 
