@@ -13,6 +13,7 @@ from eventstore.testing import FakeClock
 from fixtures.shop import SHIPPED, NoteTaken, OrderPlaced, placed
 
 
+@pytest.mark.origin("KurrentDB", "commanded", "message-db")
 @pytest.mark.parametrize("expected", [NO_STREAM, 0, ANY])
 async def test_a_new_stream_begins_at_version_1(any_store: EventStore, expected: int | ExpectedVersion) -> None:
     result = await any_store.append("order-1", [placed()], expected_version=expected)
@@ -21,6 +22,7 @@ async def test_a_new_stream_begins_at_version_1(any_store: EventStore, expected:
     assert not result.repeated
 
 
+@pytest.mark.origin("KurrentDB", "commanded", "message-db")
 @pytest.mark.parametrize("expected", [2, STREAM_EXISTS, ANY])
 async def test_a_stream_goes_on_behind_its_last_version(any_store: EventStore, expected: int | ExpectedVersion) -> None:
     await any_store.append("order-1", [placed(), SHIPPED], expected_version=NO_STREAM)
@@ -31,6 +33,7 @@ async def test_a_stream_goes_on_behind_its_last_version(any_store: EventStore, e
     assert [event.stream_version for event in await any_store.read_stream("order-1").to_list()] == [1, 2, 3, 4]
 
 
+@pytest.mark.origin("KurrentDB", "commanded", "message-db")
 @pytest.mark.parametrize(
     ("there", "expected"), [(0, 1), (0, STREAM_EXISTS), (2, NO_STREAM), (2, 0), (2, 1), (2, 3)], ids=str
 )
@@ -60,6 +63,7 @@ async def test_a_conflict_draws_no_position(any_store: EventStore) -> None:
     assert int(str(second.position)) == int(str(first.position)) + 1
 
 
+@pytest.mark.origin("KurrentDB", "commanded")
 async def test_a_thousand_events_are_appended_together_in_order(any_store: EventStore) -> None:
     events = [NoteTaken(text=f"note {number}") for number in range(1000)]
 
@@ -72,6 +76,7 @@ async def test_a_thousand_events_are_appended_together_in_order(any_store: Event
     assert recorded[-1].position == result.position
 
 
+@pytest.mark.origin("commanded", "message-db")
 async def test_what_was_appended_is_read_back_whole(any_store: EventStore, clock: FakeClock) -> None:
     result = await any_store.append("order-1", [placed(3)], expected_version=NO_STREAM)
 
@@ -117,6 +122,7 @@ async def test_a_stream_id_in_parts_is_the_same_as_written(any_store: EventStore
     assert len(await any_store.read_stream("order-a-b").to_list()) == 1
 
 
+@pytest.mark.origin("commanded", "message-db")
 async def test_of_many_writers_that_expect_one_version_exactly_one_wins(any_store: EventStore) -> None:
     async def write(number: int) -> bool:
         try:
@@ -133,6 +139,7 @@ async def test_of_many_writers_that_expect_one_version_exactly_one_wins(any_stor
     assert event.data.quantity == won.index(True)
 
 
+@pytest.mark.origin("commanded")
 async def test_writers_that_expect_anything_all_win_and_leave_no_gap(any_store: EventStore) -> None:
     results = await asyncio.gather(
         *(any_store.append("order-1", [placed(number)], expected_version=ANY) for number in range(20))

@@ -28,6 +28,7 @@ async def with_three(any_store: EventStore) -> EventStore:
     return any_store
 
 
+@pytest.mark.origin("KurrentDB")
 @pytest.mark.parametrize("expected", [NO_STREAM, 0, 2, 3, 7, STREAM_EXISTS, ANY], ids=str)
 async def test_the_same_append_again_returns_the_original_result(
     with_three: EventStore, expected: int | ExpectedVersion
@@ -68,6 +69,7 @@ MISUSES = {
 }
 
 
+@pytest.mark.origin("KurrentDB")
 @pytest.mark.parametrize("misuse", MISUSES.values(), ids=MISUSES)
 @pytest.mark.parametrize("expected", [3, NO_STREAM, ANY], ids=str)
 async def test_used_ids_for_anything_else_are_refused(
@@ -98,6 +100,7 @@ async def test_the_same_id_in_another_stream_is_another_event(with_three: EventS
     assert len(await with_three.read_all().to_list()) == 4
 
 
+@pytest.mark.origin("KurrentDB")
 async def test_two_equal_ids_in_one_append_are_refused(any_store: EventStore) -> None:
     with pytest.raises(InvalidArgumentError, match="event_id"):
         await any_store.append("order-1", [named(A), named(A)], expected_version=NO_STREAM)

@@ -24,6 +24,7 @@ async def mixed(any_store: EventStore) -> EventStore:
     return any_store
 
 
+@pytest.mark.origin("KurrentDB", "commanded")
 async def test_the_log_is_read_in_the_order_of_positions(mixed: EventStore) -> None:
     events = await mixed.read_all().to_list()
 
@@ -39,6 +40,7 @@ async def test_the_log_is_read_in_the_order_of_positions(mixed: EventStore) -> N
     assert positions[0] > BEGINNING
 
 
+@pytest.mark.origin("message-db")
 async def test_reading_after_a_position_leaves_that_one_out(mixed: EventStore) -> None:
     events = await mixed.read_all().to_list()
 
@@ -60,6 +62,7 @@ def test_what_is_no_position_is_refused(text: str) -> None:
         Position.parse(text)
 
 
+@pytest.mark.origin("message-db")
 async def test_the_log_of_some_categories(mixed: EventStore) -> None:
     notes = await mixed.read_all(categories=["note"]).to_list()
     both = await mixed.read_all(categories=["order", "note"]).to_list()
@@ -107,6 +110,7 @@ async def test_an_empty_log_reads_as_empty(any_store: EventStore) -> None:
     assert await any_store.read_all(after=Position(99)).to_list() == []
 
 
+@pytest.mark.origin("Marten")
 async def test_nothing_appears_behind_a_reader_of_the_log(any_store: EventStore) -> None:
     """Positions are drawn before the commit: what is read must end below a transaction that is still open."""
     drawn, may_commit = asyncio.Event(), asyncio.Event()
@@ -131,6 +135,7 @@ async def test_nothing_appears_behind_a_reader_of_the_log(any_store: EventStore)
 # --- streams -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.origin("commanded", "message-db")
 async def test_a_stream_at_a_glance(mixed: EventStore) -> None:
     info = await mixed.stream_info("order-1")
     events = await mixed.read_stream("order-1").to_list()
@@ -142,6 +147,7 @@ async def test_a_stream_at_a_glance(mixed: EventStore) -> None:
     assert await mixed.stream_info("order-404") is None
 
 
+@pytest.mark.origin("commanded")
 async def test_streams_are_listed_in_the_order_of_their_ids(any_store: EventStore) -> None:
     for stream_id in ["order-b", "Order-a", "order-a", "order-B", "order-é", "note-z"]:
         await any_store.append(stream_id, [placed()], expected_version=NO_STREAM)
@@ -155,6 +161,7 @@ async def test_streams_are_listed_in_the_order_of_their_ids(any_store: EventStor
     assert after == ["order-b", "order-é"]
 
 
+@pytest.mark.origin("commanded")
 async def test_more_streams_than_a_page_are_all_listed(any_store: EventStore) -> None:
     async with any_store.transaction() as tx:
         for number in range(1001):

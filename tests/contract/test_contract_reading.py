@@ -26,6 +26,7 @@ async def ten(any_store: EventStore) -> EventStore:
     return any_store
 
 
+@pytest.mark.origin("KurrentDB", "commanded")
 @pytest.mark.parametrize(
     ("first", "last", "limit", "forwards", "backwards"),
     [
@@ -57,6 +58,7 @@ async def test_a_stream_that_does_not_exist_is_empty(any_store: EventStore) -> N
     assert await any_store.read_stream("order-404", backwards=True).to_list() == []
 
 
+@pytest.mark.origin("commanded")
 @pytest.mark.parametrize("backwards", [False, True])
 @pytest.mark.parametrize("count", [PAGE - 1, PAGE, PAGE + 1, 2 * PAGE])
 async def test_pages_join_without_a_gap_or_a_double(any_store: EventStore, count: int, *, backwards: bool) -> None:

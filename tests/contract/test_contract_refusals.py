@@ -81,6 +81,7 @@ async def test_a_tenant_is_refused_by_a_store_without_tenants(untouched: EventSt
         await untouched.append(StreamId("order", "1", tenant="acme"), [placed()], expected_version=ANY)
 
 
+@pytest.mark.origin("KurrentDB")
 async def test_an_empty_append_is_an_error(untouched: EventStore) -> None:
     with pytest.raises(EmptyAppendError) as raised:
         await untouched.append("order-1", [], expected_version=ANY)

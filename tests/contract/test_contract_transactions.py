@@ -32,6 +32,7 @@ async def test_appends_commit_together(any_store: EventStore) -> None:
     assert await streams(any_store) == [("order-1", 2), ("order-2", 1)]
 
 
+@pytest.mark.origin("commanded")
 async def test_an_exception_undoes_everything(any_store: EventStore) -> None:
     await any_store.append("order-1", [placed()], expected_version=NO_STREAM)
 
@@ -100,6 +101,7 @@ async def test_a_conflict_sees_the_transactions_own_events(any_store: EventStore
         assert raised.value.actual == 1
 
 
+@pytest.mark.origin("message-db")
 async def test_a_writer_waits_for_the_transaction_that_wrote_its_stream(any_store: EventStore) -> None:
     await any_store.append("order-1", [placed()], expected_version=NO_STREAM)
     wrote, may_commit = asyncio.Event(), asyncio.Event()

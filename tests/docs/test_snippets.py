@@ -55,7 +55,17 @@ async def test_the_readme_program_runs_as_it_stands(dsn: str, tmp_path: Path) ->
     assert (done.stdout, done.stderr) == ("1 OrderPlaced tea 2\n", "")
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/guide.md", "docs/design/architecture.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize(
+    "document",
+    [
+        "README.md",
+        "docs/guide.md",
+        "docs/idempotency.md",
+        "docs/contract.md",
+        "docs/design/architecture.md",
+        "CONTRIBUTING.md",
+    ],
+)
 def test_every_relative_link_leads_somewhere(document: str) -> None:
     file = ROOT / document
     targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", file.read_text(encoding="utf-8"))

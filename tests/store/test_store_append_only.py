@@ -23,6 +23,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.origin("commanded")
 @pytest.mark.parametrize("role", ["origin", "replica", "local"])
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 async def test_no_event_is_ever_changed(
@@ -38,6 +39,7 @@ async def test_no_event_is_ever_changed(
     assert await store.read_all().to_list() == before
 
 
+@pytest.mark.origin("commanded")
 async def test_the_refusal_says_what_to_do_instead(store: EventStore, connection: asyncpg.Connection) -> None:
     await store.append("order-1", [placed()], expected_version=NO_STREAM)
 

@@ -64,6 +64,7 @@ async def test_readers_stay_below_a_transaction_that_has_drawn_a_position(dsn: s
     assert await streams_read(store) == ["order-1", "order-2"]
 
 
+@pytest.mark.origin("Marten")
 async def test_a_sequence_that_was_never_called_holds_readers_at_the_beginning(dsn: str, store: EventStore) -> None:
     """It reports 1 as its last value, as it does after the first call."""
     assert await store.log.high_water() == 0
@@ -153,6 +154,7 @@ async def test_a_connection_takes_the_lock_anew_in_each_transaction(dsn: str, st
         assert await floors(connection) == []
 
 
+@pytest.mark.origin("Marten")
 async def test_positions_that_were_rolled_back_hold_nobody_back(dsn: str, store: EventStore) -> None:
     async with open_transaction(dsn) as connection, store.bind(connection) as tx:
         await tx.append("order-undone", [placed()] * 5, expected_version=NO_STREAM)

@@ -94,6 +94,7 @@ async def test_what_is_not_wanted_is_passed_over_and_counted_as_read(any_store: 
     assert batches[-1].checkpoint.event_id is not None
 
 
+@pytest.mark.origin("Marten")
 async def test_gaps_are_passed(any_store: EventStore) -> None:
     await fill(any_store, 2)
     await leave_a_gap(any_store, 5)
@@ -104,6 +105,7 @@ async def test_gaps_are_passed(any_store: EventStore) -> None:
     assert streams(*batches) == ["order-1"] * 4
 
 
+@pytest.mark.origin("Marten")
 async def test_a_gap_at_the_end_is_not_passed_for_good(any_store: EventStore) -> None:
     """The checkpoint stays at an event that was read: after a crash those numbers can be handed out again."""
     await fill(any_store, 1)
@@ -117,6 +119,7 @@ async def test_a_gap_at_the_end_is_not_passed_for_good(any_store: EventStore) ->
     assert (first.checkpoint.position, len(second.events)) == (first.events[0].position, 1)
 
 
+@pytest.mark.origin("Marten")
 async def test_numbers_that_are_handed_out_again_are_read(store: EventStore, connection: asyncpg.Connection) -> None:
     """As a sequence does after a crash of the server."""
     await fill(store, 1)
@@ -134,6 +137,7 @@ async def test_numbers_that_are_handed_out_again_are_read(store: EventStore, con
     assert second.checkpoint.position == first.checkpoint.position + 1
 
 
+@pytest.mark.origin("Marten")
 async def test_a_late_commit_is_seen(any_store: EventStore) -> None:
     drawn, may_commit = asyncio.Event(), asyncio.Event()
 
@@ -174,6 +178,7 @@ async def test_a_live_follower_waits_for_what_comes(any_store: EventStore) -> No
         assert await reading == ["order-0", "order-1", "order-2"]
 
 
+@pytest.mark.origin("Marten")
 async def test_the_last_events_are_seen_when_the_log_goes_quiet(any_store: EventStore) -> None:
     """The mark was below what was drawn when it was asked: it is asked again although nothing is drawn any more."""
     follower = LogFollower(any_store.log, Checkpoint())
