@@ -6,20 +6,25 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import total_ordering
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, final
+from uuid import UUID
 
 from typing_extensions import TypeVar
 
 from eventstore.errors import InvalidArgumentError
+from eventstore.metadata import Metadata
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from uuid import UUID
 
     from pydantic import BaseModel
 
-    from eventstore.metadata import Metadata
-
 T_co = TypeVar("T_co", covariant=True, default=object)
+
+
+MAX_POSITION: Final = 2**63 - 1
+"""The highest place that there can be; the database counts in 64 bits."""
+
+_POSITION_DIGITS: Final = len(str(MAX_POSITION))
 
 
 @final
@@ -42,8 +47,9 @@ class Position:
         Raises:
             InvalidArgumentError: The text is not what `str()` of a position gives.
         """
-        if not (text.isascii() and text.isdigit()):
-            raise InvalidArgumentError(f"{text!r} is not a position: pass what str(position) gave")
+        digits = isinstance(text, str) and text.isascii() and text.isdigit() and len(text) <= _POSITION_DIGITS
+        if not digits or int(text) > MAX_POSITION:
+            raise InvalidArgumentError(f"{text[:80]!r} is not a position: pass what str(position) gave")
         return cls(int(text))
 
     def __str__(self) -> str:
@@ -73,6 +79,25 @@ def position_number(position: Position) -> int:
     return position._value  # noqa: SLF001 - the one place that opens it
 
 
+_INFINITE: Final = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
+
+
+def in_utc(name: str, time: datetime) -> datetime:
+    """Return an aware time in UTC.
+
+    Raises:
+        InvalidArgumentError: It is naive, no time at all, or beyond what UTC can express.
+    """
+    if not isinstance(time, datetime):
+        raise InvalidArgumentError(f"{name} is a datetime, not {type(time).__qualname__}")
+    if time.tzinfo is None:
+        raise InvalidArgumentError(f"{name} must be aware: give it a time zone, for example tzinfo=UTC")
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise InvalidArgumentError(f"{name} is not between the years 1 and 9999 in UTC") from None
+
+
 @dataclass(frozen=True, slots=True)
 class NewEvent:
     """An event to append, where its model alone does not say enough.
@@ -90,10 +115,19 @@ class NewEvent:
     metadata: Metadata | None = None
 
     def __post_init__(self) -> None:
+        # Checked here, in the caller: further on an append may share its statement with others.
+        if self.event_id is not None and not isinstance(self.event_id, UUID):
+            raise InvalidArgumentError(f"event_id is a uuid.UUID, not {type(self.event_id).__qualname__}")
+        if self.metadata is not None and not isinstance(self.metadata, Metadata):
+            raise InvalidArgumentError(f"metadata is a Metadata, not {type(self.metadata).__qualname__}")
         if self.occurred_at is not None:
-            if self.occurred_at.tzinfo is None:
-                raise InvalidArgumentError("occurred_at must be aware: give it a time zone, for example tzinfo=UTC")
-            object.__setattr__(self, "occurred_at", self.occurred_at.astimezone(UTC))
+            in_time = in_utc("occurred_at", self.occurred_at)
+            if in_time in _INFINITE:
+                raise InvalidArgumentError(
+                    "the first and the last datetime of all stand for no time: the driver takes "
+                    "them for PostgreSQL's infinities"
+                )
+            object.__setattr__(self, "occurred_at", in_time)
 
 
 @dataclass(frozen=True, slots=True)

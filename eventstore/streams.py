@@ -17,7 +17,11 @@ MAX_STREAM_ID_BYTES: Final = 255
 SLICES: Final = 1024
 """The number of slices that streams are spread over; part of the stored contract, it never changes."""
 
+MAX_VERSION: Final = 2**63 - 1
+"""The highest stream version that there can be; the database counts in 64 bits."""
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,8 @@ class StreamId:
     tenant: str | None = None
 
     def __post_init__(self) -> None:
+        if not all(isinstance(part, str) for part in (self.category, self.key, self.tenant or "")):
+            raise InvalidArgumentError("the parts of a stream id are strings")
         if "-" in self.category or "/" in self.category:
             raise InvalidStreamIdError(str(self), "a category has neither '-' nor '/'")
         if "/" in self.key:
@@ -79,17 +85,38 @@ def _check_text(text: str) -> None:
         raise InvalidStreamIdError(text, f"it takes {size} bytes, at most {MAX_STREAM_ID_BYTES} are allowed")
 
 
-@lru_cache(maxsize=65_536)
 def checked_stream_id(stream_id: str | StreamId) -> str:
-    """Return the written form of a stream id of a store without tenants; parsing is remembered, it is on hot paths.
+    """Return the written form of a stream id of a store without tenants.
 
     Raises:
         InvalidStreamIdError: It is not of the form `category-key`, or it names a tenant.
+        InvalidArgumentError: It is neither a string nor a `StreamId`.
     """
+    if not isinstance(stream_id, str | StreamId):
+        raise InvalidArgumentError(f"a stream id is a string or a StreamId, not {type(stream_id).__qualname__}")
+    return _checked(stream_id)
+
+
+@lru_cache(maxsize=65_536)
+def _checked(stream_id: str | StreamId) -> str:
+    """Parsing is remembered: it is on hot paths."""
     parsed = stream_id if isinstance(stream_id, StreamId) else StreamId.parse(stream_id)
     if parsed.tenant is not None:
         raise InvalidStreamIdError(str(parsed), "this store has no tenants, so '/' is not allowed")
     return str(parsed)
+
+
+def checked_text(what: str, text: str) -> str:
+    """Return a text that a store is asked with, such as a category or where a list goes on.
+
+    Raises:
+        InvalidArgumentError: It is no string, or holds what no stored text can hold.
+    """
+    if not isinstance(text, str):
+        raise InvalidArgumentError(f"{what} is a string, not {type(text).__qualname__}")
+    if _UNSTORABLE.search(text):
+        raise InvalidArgumentError(f"{what} must hold neither a NUL character nor a lone surrogate")
+    return text
 
 
 def category_of(stream_id: str) -> str:
@@ -133,8 +160,13 @@ def wire_version(expected: int | ExpectedVersion) -> int:
     """
     if isinstance(expected, ExpectedVersion):
         return expected.value
-    if isinstance(expected, bool) or not isinstance(expected, int) or expected < 0:
+    if isinstance(expected, bool) or not isinstance(expected, int) or not 0 <= expected <= MAX_VERSION:
         raise InvalidArgumentError(
-            f"expected_version must be an int >= 0, NO_STREAM, STREAM_EXISTS or ANY, not {expected!r}"
+            f"expected_version must be an int from 0 to {MAX_VERSION}, NO_STREAM, STREAM_EXISTS or ANY, "
+            f"not {_shown(expected)}"
         )
     return expected
+
+
+def _shown(value: object) -> str:
+    return f"one of {value.bit_length()} bits" if isinstance(value, int) and abs(value) > MAX_VERSION else repr(value)

@@ -125,7 +125,7 @@ class Codec:
             event_type=event_type.name,
             schema_version=event_type.version,
             data=payload.encode(data, event_type.name, self._max_payload),
-            metadata=_encode_metadata(metadata, event_type.name),
+            metadata=_encode_metadata(metadata, event_type.name, self._max_payload),
             correlation_id=metadata.correlation_id,
             causation_id=metadata.causation_id,
             occurred_at=new.occurred_at or self._clock(),
@@ -283,7 +283,7 @@ def _around(stored: StoredEvent, today: Interpreted) -> RecordedEvent[Any]:
     )
 
 
-def _encode_metadata(metadata: Metadata, event_type: str) -> str | None:
+def _encode_metadata(metadata: Metadata, event_type: str, max_bytes: int) -> str | None:
     values: dict[str, Any] = dict(metadata.extra)
     if metadata.command_id is not None:
         values["$command_id"] = metadata.command_id
@@ -293,12 +293,16 @@ def _encode_metadata(metadata: Metadata, event_type: str) -> str | None:
         return None
     try:
         text = json.dumps(values, allow_nan=False, ensure_ascii=False)
-        text.encode()
+        size = len(text.encode())
         back = json.loads(text)
     except (TypeError, ValueError, RecursionError):
         raise UnstorablePayloadError(event_type, "its metadata is not plain JSON (NaN, a surrogate, a type?)") from None
-    if back != values:
-        raise UnstorablePayloadError(event_type, "its metadata would come back changed (a tuple? a name that is none?)")
+    if not same(values, back):
+        raise UnstorablePayloadError(event_type, "its metadata would come back changed (a tuple, an enum, a name?)")
+    if size > max_bytes:
+        raise UnstorablePayloadError(event_type, f"its metadata takes {size} bytes, at most {max_bytes} are allowed")
+    if payload.depth(values) > payload.MAX_NESTING:
+        raise UnstorablePayloadError(event_type, f"its metadata is nested deeper than {payload.MAX_NESTING} levels")
     if payload.holds_nul(values):
         raise UnstorablePayloadError(event_type, "its metadata holds a NUL character")
     return text

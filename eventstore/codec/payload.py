@@ -48,7 +48,7 @@ def encode(event: BaseModel, event_type: str, max_bytes: int) -> str:
         raise UnstorablePayloadError(event_type, "it holds a NUL character, which PostgreSQL cannot store in text")
     if (b"NaN" in payload or b"Infinity" in payload) and _holds_constants(payload):
         raise UnstorablePayloadError(event_type, "it holds NaN or an infinity, which are no JSON")
-    if payload.count(b"[") + payload.count(b"{") > MAX_NESTING and _depth(_shape(payload)) > MAX_NESTING:
+    if payload.count(b"[") + payload.count(b"{") > MAX_NESTING and depth(_shape(payload)) > MAX_NESTING:
         raise UnstorablePayloadError(event_type, f"it is nested deeper than {MAX_NESTING} levels")
     _prove_round_trip(event, model, payload, event_type)
     return payload.decode()
@@ -110,7 +110,7 @@ def _strings(value: Any) -> Iterable[str]:
                 yield from _strings(item)
 
 
-def _depth(value: Any) -> int:
+def depth(value: Any) -> int:
     """Return how deep arrays and objects are nested, level by level: recursion would end where it matters."""
     level, depth = [value], 0
     while True:

@@ -6,6 +6,7 @@ Nothing here is global, and nothing is ever imported by a stored name.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeVar
@@ -18,6 +19,8 @@ M = TypeVar("M", bound=BaseModel)
 Data = dict[str, Any]
 
 MAX_NAME_LENGTH: Final = 255
+
+_UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 
 
 class Upcast(NamedTuple):
@@ -81,7 +84,7 @@ class EventTypes:
         Raises:
             ConfigurationError: The name or the model is registered already, or is none.
         """
-        if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME_LENGTH or "\x00" in name:
+        if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME_LENGTH or _UNSTORABLE.search(name):
             raise ConfigurationError(f"an event type's name has 1 to {MAX_NAME_LENGTH} characters, not {name!r}")
         if version < 1:
             raise ConfigurationError(f"the schema version of {name!r} counts from 1, not {version}")

@@ -28,6 +28,11 @@ def quoted(identifier: str) -> str:
         raise ConfigurationError(
             f"{identifier!r} cannot name a schema: use letters, digits, '_' and '$', at most {_MAX_IDENTIFIER}"
         )
+    if "$$" in identifier or identifier.startswith("pg_") or identifier == "information_schema":
+        raise ConfigurationError(
+            f"{identifier!r} cannot name a schema: '$$' ends a function's body, and names that begin with 'pg_' and "
+            "'information_schema' are PostgreSQL's own"
+        )
     return f'"{identifier}"'
 
 

@@ -11,11 +11,11 @@ from typing_extensions import TypeForm
 
 from eventstore.codec import Selection
 from eventstore.errors import EmptyAppendError, InvalidArgumentError
-from eventstore.events import BEGINNING, NewEvent, Position, position_number
+from eventstore.events import BEGINNING, NewEvent, Position, in_utc, position_number
 from eventstore.metadata import Metadata, current_metadata
 from eventstore.store.log import LAST_VERSION, AppendRequest, LogRange, StreamRange
 from eventstore.store.reading import EventIterator, log_pages, stream_pages
-from eventstore.streams import ExpectedVersion, StreamId, checked_stream_id, wire_version
+from eventstore.streams import ExpectedVersion, StreamId, checked_stream_id, checked_text, wire_version
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -116,6 +116,8 @@ class Operations(ABC):
             raise EmptyAppendError(stream)
         outer = current_metadata()
         if metadata is not None:
+            if not isinstance(metadata, Metadata):
+                raise InvalidArgumentError(f"metadata is a Metadata, not {type(metadata).__qualname__}")
             outer = metadata.over(outer)
         encoded = [self._codec.encode(event, outer) for event in events]
         chosen = any(event.chosen_id for event in encoded)
@@ -182,18 +184,17 @@ class Operations(ABC):
             InvalidArgumentError: An argument is not what it must be.
             CodecError: While reading: an event is unknown, unreadable, or newer than the code.
         """
-        if from_version < 1 or (to_version is not None and to_version < 0):
+        if not _counts_from(1, from_version) or not (to_version is None or _counts_from(0, to_version)):
             raise InvalidArgumentError("versions count from 1")
         _check_limit(limit)
-        _check_aware(occurred_until=occurred_until, recorded_until=recorded_until)
         selection = Selection.of(of)
         wanted = StreamRange(
             checked_stream_id(stream_id),
-            from_version,
-            LAST_VERSION if to_version is None else to_version,
+            min(from_version, LAST_VERSION),
+            LAST_VERSION if to_version is None else min(to_version, LAST_VERSION),
             selection.stored_names(self.event_types),
-            occurred_until,
-            recorded_until,
+            occurred_until and in_utc("occurred_until", occurred_until),
+            recorded_until and in_utc("recorded_until", recorded_until),
             backwards,
         )
         return EventIterator(stream_pages(self._log, self._codec, wanted, selection, limit), limit)
@@ -243,14 +244,13 @@ class Operations(ABC):
             CodecError: While reading: an event is unknown, unreadable, or newer than the code.
         """
         _check_limit(limit)
-        _check_aware(recorded_from=recorded_from)
         if isinstance(categories, str):
             raise InvalidArgumentError("categories is a sequence: pass ['order'], not 'order'")
         selection = Selection.of(of)
         wanted = LogRange(
-            list(categories) if categories is not None else None,
+            [checked_text("a category", category) for category in categories] if categories is not None else None,
             selection.stored_names(self.event_types),
-            recorded_from,
+            recorded_from and in_utc("recorded_from", recorded_from),
         )
         return EventIterator(log_pages(self._log, self._codec, wanted, selection, position_number(after)), limit)
 
@@ -260,6 +260,9 @@ class Operations(ABC):
 
     async def list_streams(self, *, category: str | None = None, after: str = "") -> AsyncIterator[StreamInfo]:
         """Yield the streams in the order of their ids, perhaps of one category, after a stream id."""
+        checked_text("after", after)
+        if category is not None:
+            checked_text("a category", category)
         while page := await self._log.list_streams(after, category, limit=500):
             for info in page:
                 yield info
@@ -278,11 +281,9 @@ class Operations(ABC):
 
 
 def _check_limit(limit: int | None) -> None:
-    if limit is not None and limit < 0:
-        raise InvalidArgumentError(f"limit counts from 0, not {limit}")
+    if limit is not None and not _counts_from(0, limit):
+        raise InvalidArgumentError(f"limit counts from 0, not {limit!r}")
 
 
-def _check_aware(**times: datetime | None) -> None:
-    for name, time in times.items():
-        if time is not None and time.tzinfo is None:
-            raise InvalidArgumentError(f"{name} must be aware: give it a time zone, for example tzinfo=UTC")
+def _counts_from(least: int, number: int) -> bool:
+    return isinstance(number, int) and number >= least

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from enum import Enum
+from enum import Enum, IntEnum
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -30,6 +30,10 @@ types = EventTypes()
 class Colour(Enum):
     RED = "red"
     BLUE = "blue"
+
+
+class Level(IntEnum):
+    HIGH = 2
 
 
 class Inner(BaseModel):
@@ -327,6 +331,10 @@ BAD_EXTRAS: dict[str, Any] = {
     "name that is no text": {1: 2},
     "object": object(),
     "nested far too deeply": nested(5000),
+    "nested too deeply": nested(MAX_NESTING),
+    "too large": "x" * 1024 * 1024,
+    "enum": Level.HIGH,
+    "integer of too many digits": 10**5000,
 }
 
 

@@ -18,7 +18,7 @@ from fixtures.values import MAX_PAYLOAD, Payloads, described, types
 codec = Codec(types, clock=FakeClock(), new_id=uuid7, max_payload=MAX_PAYLOAD)
 
 
-@settings(max_examples=2000)
+@settings(max_examples=1000)
 @given(chance=st.randoms(use_true_random=False))
 def test_any_event_comes_back_identical_or_is_refused(chance: random.Random) -> None:
     event = Payloads(chance, hostile=0.1).event()
@@ -31,7 +31,7 @@ def test_any_event_comes_back_identical_or_is_refused(chance: random.Random) -> 
     assert described(back.data) == described(event)
 
 
-@settings(max_examples=500)
+@settings(max_examples=300)
 @given(chance=st.randoms(use_true_random=False))
 def test_nothing_tame_is_ever_refused(chance: random.Random) -> None:
     codec.encode(Payloads(chance).tame(), NO_METADATA)

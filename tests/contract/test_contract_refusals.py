@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from datetime import datetime
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -76,6 +76,16 @@ async def test_an_invalid_stream_id_is_refused(untouched: EventStore, stream_id:
         await untouched.stream_info(stream_id)
 
 
+@pytest.mark.parametrize("stream_id", [None, 1, b"order-1", ["order-1"], ("order", "1")], ids=repr)
+async def test_what_is_no_stream_id_is_refused(untouched: EventStore, stream_id: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match="stream id"):
+        await untouched.append(stream_id, [placed()], expected_version=ANY)
+    with pytest.raises(InvalidArgumentError, match="stream id"):
+        untouched.read_stream(stream_id)
+    with pytest.raises(InvalidArgumentError, match="strings"):
+        StreamId("order", stream_id)
+
+
 async def test_a_tenant_is_refused_by_a_store_without_tenants(untouched: EventStore) -> None:
     with pytest.raises(InvalidStreamIdError, match="no tenants"):
         await untouched.append(StreamId("order", "1", tenant="acme"), [placed()], expected_version=ANY)
@@ -106,7 +116,20 @@ async def test_what_is_not_a_sequence_of_events_is_refused(untouched: EventStore
         await untouched.append("order-1", events, expected_version=ANY)
 
 
-@pytest.mark.parametrize("expected", [-1, -3, True, None, "any", 1.0], ids=repr)
+WRONG_VERSIONS: dict[str, Any] = {
+    "-1": -1,
+    "-3": -3,
+    "a bool": True,
+    "None": None,
+    "text": "any",
+    "a float": 1.0,
+    "beyond 64 bits": 2**63,
+    "too long to show": 10**5000,
+    "too long to show, negative": -(10**5000),
+}
+
+
+@pytest.mark.parametrize("expected", WRONG_VERSIONS.values(), ids=WRONG_VERSIONS)
 async def test_an_expected_version_that_is_none_is_refused(untouched: EventStore, expected: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="expected_version"):
         await untouched.append("order-1", [placed()], expected_version=expected)
@@ -121,6 +144,40 @@ async def test_an_unregistered_event_refuses_the_whole_append(untouched: EventSt
 async def test_an_unstorable_event_refuses_the_whole_append(untouched: EventStore) -> None:
     with pytest.raises(UnstorablePayloadError):
         await untouched.append("note-1", [placed(), NoteTaken(text="\x00")], expected_version=NO_STREAM)
+
+
+NEW_EVENTS: dict[str, dict[str, Any]] = {
+    "an id that is text": {"event_id": "018f0000-0000-7000-8000-000000000000"},
+    "an id that is a number": {"event_id": 7},
+    "a time that is text": {"occurred_at": "2024-05-01T00:00:00Z"},
+    "a day": {"occurred_at": date(2024, 5, 1)},
+    "a time before the first in UTC": {"occurred_at": datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14)))},
+    "a time after the last in UTC": {"occurred_at": datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-2)))},
+    "the first moment of all, which the driver takes for -infinity": {"occurred_at": datetime.min.replace(tzinfo=UTC)},
+    "the last one, which it takes for infinity": {"occurred_at": datetime.max.replace(tzinfo=UTC)},
+    "metadata that is a dict": {"metadata": {"actor": "bob"}},
+}
+
+
+@pytest.mark.parametrize("arguments", NEW_EVENTS.values(), ids=NEW_EVENTS)
+def test_a_new_event_of_wrong_parts_is_refused_where_it_is_made(arguments: dict[str, Any]) -> None:
+    """Not later: what goes wrong in the statement of a batch goes wrong for its neighbours, too."""
+    with pytest.raises(InvalidArgumentError):
+        NewEvent(placed(), **arguments)
+
+
+async def test_metadata_that_is_a_dict_is_refused(untouched: EventStore) -> None:
+    wrong: Any = {"actor": "bob"}
+    with pytest.raises(InvalidArgumentError, match="Metadata"):
+        await untouched.append("order-1", [placed()], expected_version=ANY, metadata=wrong)
+
+
+async def test_the_farthest_moments_come_back(any_store: EventStore) -> None:
+    microsecond = timedelta(microseconds=1)
+    moments = [datetime.min.replace(tzinfo=UTC) + microsecond, datetime.max.replace(tzinfo=UTC) - microsecond]
+    await any_store.append("order-1", [NewEvent(placed(), occurred_at=at) for at in moments], expected_version=ANY)
+
+    assert [event.occurred_at for event in await any_store.read_stream("order-1").to_list()] == moments
 
 
 def test_a_naive_business_time_is_refused() -> None:
@@ -142,6 +199,10 @@ READS: dict[str, dict[str, Any]] = {
     "version 0": {"from_version": 0},
     "negative version": {"to_version": -1},
     "negative limit": {"limit": -1},
+    "a version that is no integer": {"from_version": 1.5},
+    "a limit that is text": {"limit": "3"},
+    "a time that is text": {"occurred_until": "2024-05-01"},
+    "a time before the first in UTC": {"recorded_until": datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14)))},
     "not a model": {"of": str},
     "an instance": {"of": placed()},
 }
@@ -153,6 +214,20 @@ async def test_a_wrong_argument_of_a_read_is_refused_before_it_is_iterated(
 ) -> None:
     with pytest.raises(InvalidArgumentError):
         untouched.read_stream("order-1", **arguments)
+
+
+async def test_bounds_beyond_all_versions_are_just_far_away(any_store: EventStore) -> None:
+    await any_store.append("order-1", [placed(), placed()], expected_version=NO_STREAM)
+
+    assert await any_store.read_stream("order-1", from_version=2**70).to_list() == []
+    assert len(await any_store.read_stream("order-1", to_version=2**70, limit=2**70).to_list()) == 2
+    assert len(await any_store.read_stream("order-1", to_version=2**63, backwards=True).to_list()) == 2
+
+
+async def test_a_category_that_is_no_text_is_refused(untouched: EventStore) -> None:
+    wrong: Any = [1]
+    with pytest.raises(InvalidArgumentError, match="category"):
+        untouched.read_all(categories=wrong)
 
 
 async def test_a_bare_category_is_refused(untouched: EventStore) -> None:
