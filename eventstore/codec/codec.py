@@ -114,22 +114,24 @@ class Codec:
             UnknownEventTypeError: The model is not registered.
             UnstorablePayloadError: Its data or metadata would not come back identical.
         """
-        new = event if isinstance(event, NewEvent) else NewEvent(event)
-        data = new.data
+        event_id = occurred_at = own = None
+        data = event
+        if isinstance(event, NewEvent):
+            data, event_id, occurred_at, own = event.data, event.event_id, event.occurred_at, event.metadata
         if not isinstance(data, BaseModel):
             raise InvalidArgumentError(f"events are pydantic models or NewEvent, not {type(data).__qualname__}")
         event_type = self.types.of_model(type(data))
-        metadata = new.metadata.over(outer) if new.metadata else outer
+        metadata = own.over(outer) if own else outer
         return EncodedEvent(
-            event_id=new.event_id or self._new_id(),
-            event_type=event_type.name,
-            schema_version=event_type.version,
-            data=payload.encode(data, event_type.name, self._max_payload),
-            metadata=_encode_metadata(metadata, event_type.name, self._max_payload),
-            correlation_id=metadata.correlation_id,
-            causation_id=metadata.causation_id,
-            occurred_at=new.occurred_at or self._clock(),
-            chosen_id=new.event_id is not None,
+            event_id or self._new_id(),
+            event_type.name,
+            event_type.version,
+            payload.encode(data, event_type.name, self._max_payload),
+            _encode_metadata(metadata, event_type.name, self._max_payload),
+            metadata.correlation_id,
+            metadata.causation_id,
+            occurred_at or self._clock(),
+            chosen_id=event_id is not None,
         )
 
     # --- reading -------------------------------------------------------------------------------------------------
@@ -284,6 +286,8 @@ def _around(stored: StoredEvent, today: Interpreted) -> RecordedEvent[Any]:
 
 
 def _encode_metadata(metadata: Metadata, event_type: str, max_bytes: int) -> str | None:
+    if metadata is NO_METADATA:
+        return None
     values: dict[str, Any] = dict(metadata.extra)
     if metadata.command_id is not None:
         values["$command_id"] = metadata.command_id

@@ -38,7 +38,14 @@ def same(given: Any, back: Any) -> bool:
 def changed_fields(given: BaseModel, back: BaseModel) -> list[str]:
     """Return the names of what came back changed: fields, extra ones, and private attributes."""
     had = given.__dict__
-    changed = [name for name, value in back.__dict__.items() if not same(had.get(name, _MISSING), value)]
+    changed = []
+    for name, value in back.__dict__.items():
+        before, kind = had.get(name, _MISSING), type(value)
+        if kind is type(before) and kind in _EQUAL_IS_SAME:  # as `same` does; most values are, and every append asks
+            if before != value:
+                changed.append(name)
+        elif not same(before, value):
+            changed.append(name)
     if given.__pydantic_extra__ or back.__pydantic_extra__:
         changed += _changed_names(given.__pydantic_extra__ or {}, back.__pydantic_extra__ or {})
     if given.__pydantic_private__ or back.__pydantic_private__:
