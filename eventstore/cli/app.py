@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from eventstore.cli import admin, appending, logs, replaying, snapshots, status, workers
+from eventstore.cli import admin, appending, exporting, importing, logs, replaying, snapshots, status, workers
 from eventstore.cli.errors import ExitCode, reported
 from eventstore.cli.options import begin, hoisted
 
@@ -91,9 +91,10 @@ GROUPS: Sequence[tuple[str, Sequence[Any]]] = (
     ("Look", (logs.streams, logs.read, replaying.replay, status.status)),
     ("Change", (appending.append, snapshots.snapshot)),
     ("Run", (workers.publish, workers.project, workers.rebuild)),
+    ("Move", (importing.import_, exporting.export)),
     ("Set up", (admin.migrate, admin.dev)),
 )
 
 for panel, commands in GROUPS:
     for command in commands:
-        app.command(rich_help_panel=panel)(command)
+        app.command(command.__name__.rstrip("_"), rich_help_panel=panel)(command)  # `import` is no name for a function

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from uuid import UUID
 
 from pydantic import BaseModel, ValidationError
 
 from eventstore.codec import payload
 from eventstore.codec.registry import Upcast
 from eventstore.codec.sameness import same
+from eventstore.codec.selection import EVERYTHING
 from eventstore.errors import (
     InvalidArgumentError,
     NewerSchemaVersionError,
@@ -26,12 +28,13 @@ from eventstore.metadata import NO_METADATA, Metadata
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
-    from uuid import UUID
 
     from eventstore.clock import Clock, IdGenerator
     from eventstore.codec.registry import Data, EventType, EventTypes, Upcaster
     from eventstore.codec.selection import Selection
 
+
+_NO_ID: Final = UUID(int=0)
 
 _MAX_UPCASTS: Final = 1000
 """The most steps from a stored event to what it is today."""
@@ -134,6 +137,43 @@ class Codec:
             chosen_id=event_id is not None,
         )
 
+    def encode_data(self, data: BaseModel) -> tuple[EventType, bytes]:
+        """Return an event's type and its JSON, checked as `encode` does; for imports, which make many at once.
+
+        Raises:
+            UnknownEventTypeError: The model is not registered.
+            UnstorablePayloadError: The data would not come back identical.
+        """
+        event_type = self.types.of_model(type(data))
+        return event_type, payload.encode_bytes(data, event_type.name, self._max_payload)
+
+    def encode_json(self, event_type: str, schema_version: int, data: Mapping[str, Any], stream_id: str) -> bytes:
+        """Return data of an older schema version as it is, once its upcasters have shown that they can read it.
+
+        Raises:
+            UnstorablePayloadError: It would not come back identical.
+            CodecError: As `interpret` does.
+        """
+        if schema_version < 1:
+            raise InvalidArgumentError(f"schema versions count from 1, not {schema_version}")
+        text = payload.encode_json(data, event_type, self._max_payload)
+        now = self._clock()
+        stored = StoredEvent(0, stream_id, 0, _NO_ID, event_type, schema_version, text, None, None, None, now, now)
+        self.interpret(stored, EVERYTHING)
+        return text.encode()
+
+    def encode_beside(self, metadata: Metadata, event_type: str) -> tuple[str | None, str | None, str | None]:
+        """Return metadata as the log stores it: what has no column of its own, correlation and causation.
+
+        Raises:
+            UnstorablePayloadError: It would not come back identical.
+        """
+        return _encode_metadata(metadata, event_type, self._max_payload), metadata.correlation_id, metadata.causation_id
+
+    def now(self) -> datetime:
+        """Return the time that events without one have occurred at."""
+        return self._clock()
+
     # --- reading -------------------------------------------------------------------------------------------------
 
     def decode(self, stored: StoredEvent, selection: Selection) -> Sequence[RecordedEvent[Any]]:
@@ -174,6 +214,10 @@ class Codec:
             if selection.wants(current.model)
         ]
         return wanted or ([_raw(stored)] if selection.raw else [])
+
+    def metadata_of(self, stored: StoredEvent) -> Metadata:
+        """Return what was recorded beside a stored event."""
+        return _decode_metadata(stored)
 
     def same_content(self, encoded: EncodedEvent, stored: StoredEvent) -> bool:
         """Whether a stored event is the same fact as one that is appended: values are compared, metadata is not."""

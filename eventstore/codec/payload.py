@@ -17,7 +17,7 @@ from eventstore.codec.sameness import changed_fields
 from eventstore.errors import UnstorablePayloadError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 MAX_PAYLOAD_BYTES: Final = 1024 * 1024
 """The largest payload unless a store is opened with another limit, in bytes of JSON."""
@@ -30,6 +30,15 @@ _NUL = b"\\u0000"
 
 def encode(event: BaseModel, event_type: str, max_bytes: int) -> str:
     """Return an event's data as JSON text.
+
+    Raises:
+        UnstorablePayloadError: As `encode_bytes` does.
+    """
+    return encode_bytes(event, event_type, max_bytes).decode()
+
+
+def encode_bytes(event: BaseModel, event_type: str, max_bytes: int) -> bytes:
+    """Return an event's data as JSON, in UTF-8.
 
     Raises:
         UnstorablePayloadError: The value holds NUL, a lone surrogate, NaN or an infinity, is nested too deeply, is too
@@ -51,7 +60,30 @@ def encode(event: BaseModel, event_type: str, max_bytes: int) -> str:
     if payload.count(b"[") + payload.count(b"{") > MAX_NESTING and depth(_shape(payload)) > MAX_NESTING:
         raise UnstorablePayloadError(event_type, f"it is nested deeper than {MAX_NESTING} levels")
     _prove_round_trip(event, model, payload, event_type)
-    return payload.decode()
+    return payload
+
+
+
+def encode_json(data: Mapping[str, Any], event_type: str, max_bytes: int) -> str:
+    """Return data that no model stands for, such as that of an older schema version, as JSON text.
+
+    Raises:
+        UnstorablePayloadError: As `encode` does.
+    """
+    try:
+        text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        size = len(text.encode())
+    except (TypeError, ValueError, RecursionError):
+        raise UnstorablePayloadError(event_type, "it is no plain JSON (NaN, a surrogate, a type, its depth?)") from None
+    if size > max_bytes:
+        raise UnstorablePayloadError(event_type, f"it takes {size} bytes, at most {max_bytes} are allowed")
+    if holds_nul(data):
+        raise UnstorablePayloadError(event_type, "it holds a NUL character, which PostgreSQL cannot store in text")
+    if depth(data) > MAX_NESTING:
+        raise UnstorablePayloadError(event_type, f"it is nested deeper than {MAX_NESTING} levels")
+    if json.loads(text) != data:
+        raise UnstorablePayloadError(event_type, "it would come back changed (a tuple? a name that is none?)")
+    return text
 
 
 _SERIALISER = "its model cannot be written as JSON; check its field types and serialisers"

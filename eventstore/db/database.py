@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
@@ -70,6 +70,19 @@ class ConnectionSession:
         """Run a named query and return its first row."""
         rows = await self.fetch(name, *args)
         return rows[0] if rows else None
+
+
+    async def copy_in(self, table: str, columns: Sequence[str], blocks: Iterable[bytes]) -> None:
+        """Copy rows into a table of the store, in PostgreSQL's binary format, in blocks of any size."""
+
+        async def each() -> AsyncIterator[bytes]:
+            for block in blocks:
+                yield block
+
+        with translated(self.queries.schema):
+            await self.connection.copy_to_table(
+                table, source=each(), columns=columns, schema_name=self.queries.schema, format="binary"
+            )
 
 
 class Database:

@@ -1,0 +1,34 @@
+"""Moving a system in and out: imports through COPY, exports as JSON Lines, CSV with a mapping."""
+
+from eventstore.bulk.encoding import row_event_id
+from eventstore.bulk.errors import (
+    ImportBusyError,
+    ImportChangedError,
+    ImportRowError,
+    ImportVersionError,
+    InlineProjectionsError,
+)
+from eventstore.bulk.events import ImportedEvent, JsonEvent
+from eventstore.bulk.exporting import export_log, export_stream
+from eventstore.bulk.importing import ImportProgress, ImportResult, import_events
+from eventstore.bulk.jsonl import read_jsonl
+from eventstore.bulk.mapping import CsvMapping, read_csv
+
+__all__ = [
+    "CsvMapping",
+    "ImportBusyError",
+    "ImportChangedError",
+    "ImportProgress",
+    "ImportResult",
+    "ImportRowError",
+    "ImportVersionError",
+    "ImportedEvent",
+    "InlineProjectionsError",
+    "JsonEvent",
+    "export_log",
+    "export_stream",
+    "import_events",
+    "read_csv",
+    "read_jsonl",
+    "row_event_id",
+]

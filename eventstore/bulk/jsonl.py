@@ -1,0 +1,148 @@
+"""JSON Lines: a line for each event, as `eventstore export` writes it and `eventstore read --json` prints it."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC
+from typing import TYPE_CHECKING, Any
+
+from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from eventstore.bulk.errors import ImportRowError
+from eventstore.bulk.events import ImportedEvent, JsonEvent
+from eventstore.codec.payload import summary
+from eventstore.errors import InvalidArgumentError
+from eventstore.metadata import NO_METADATA, Metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from datetime import datetime
+
+    from eventstore.codec import StoredEvent
+
+from uuid import UUID  # noqa: TC003 - pydantic reads it
+
+_NAMED = ("correlation_id", "causation_id", "command_id", "actor")
+
+
+class _Beside(BaseModel):
+    """What is recorded beside an event."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    correlation_id: str | None = None
+    causation_id: str | None = None
+    command_id: str | None = None
+    actor: str | None = None
+    extra: dict[str, Any] = Field(default_factory=dict)
+
+
+class _Line(BaseModel):
+    """A line. The position is that in the other log; here the event gets one of its own."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    stream_id: str
+    event_type: str = Field(validation_alias=AliasChoices("event_type", "type"))
+    data: dict[str, Any]
+    stream_version: int | None = Field(default=None, ge=1)
+    event_id: UUID | None = None
+    schema_version: int | None = Field(default=None, ge=1)
+    metadata: _Beside | None = None
+    occurred_at: AwareDatetime | None = None
+    recorded_at: AwareDatetime | None = None
+    position: str | int | None = None
+
+
+def read_jsonl(lines: Iterable[bytes], *, renumber: bool = False) -> Iterator[ImportedEvent]:
+    """Yield the events of a file of JSON Lines; empty lines are passed over.
+
+    Args:
+        lines: The lines.
+        renumber: Leave out the stream versions, so that streams count anew, as part of a log must.
+
+    Raises:
+        ImportRowError: A line is not what it must be; named with its number, without its data.
+    """
+    row = 0
+    for number, line in enumerate(lines, 1):
+        if line.isspace():
+            continue
+        row += 1
+        try:
+            yield _event(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line, number, renumber=renumber)
+        except InvalidArgumentError as error:
+            raise ImportRowError(row, str(error), line=number) from None
+
+
+def _event(line: bytes, number: int, *, renumber: bool) -> ImportedEvent:
+    try:
+        value = json.loads(line.decode(), object_pairs_hook=_without_repetition, parse_constant=_no_constant)
+        read = _Line.model_validate_json(json.dumps(value))
+    except UnicodeDecodeError:
+        raise InvalidArgumentError("it is not UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise InvalidArgumentError(f"column {error.colno}: it is not JSON: {error.msg}") from None
+    except ValidationError as error:
+        raise InvalidArgumentError(summary(error)) from None
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, InvalidArgumentError):
+            raise
+        raise InvalidArgumentError("it is not JSON that can be read: too deep, or a number too long") from None
+    beside = read.metadata
+    return ImportedEvent(
+        read.stream_id,
+        JsonEvent(read.event_type, value["data"], read.schema_version),
+        None if renumber else read.stream_version,
+        read.event_id,
+        read.occurred_at,
+        read.recorded_at,
+        None if beside is None or not beside.model_fields_set else Metadata(**beside.model_dump()),
+        number,
+    )
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object; JSON lets a name occur twice, and then one of its values would be lost."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidArgumentError(f"it has the name {twice!r} twice")
+    return made
+
+
+def _no_constant(text: str) -> None:
+    raise InvalidArgumentError(f"it holds {text}, which is no JSON")
+
+
+# --- and back ------------------------------------------------------------------------------------------------------
+
+
+def jsonl(stored: StoredEvent, metadata: Metadata) -> str:
+    """Return the line of an event, with its data as it is stored."""
+    front = json.dumps(
+        {
+            "position": str(stored.position),
+            "stream_id": stored.stream_id,
+            "stream_version": stored.stream_version,
+            "event_id": str(stored.event_id),
+            "event_type": stored.event_type,
+            "schema_version": stored.schema_version,
+            "occurred_at": _time(stored.occurred_at),
+            "recorded_at": _time(stored.recorded_at),
+        }
+        | ({} if metadata is NO_METADATA else {"metadata": _beside(metadata)}),
+        ensure_ascii=False,
+    )
+    data = stored.data if "\n" not in stored.data else json.dumps(json.loads(stored.data), ensure_ascii=False)
+    return f'{front[:-1]}, "data": {data}}}\n'
+
+
+def _beside(metadata: Metadata) -> dict[str, Any]:
+    named = {name: value for name in _NAMED if (value := getattr(metadata, name)) is not None}
+    return named | ({"extra": dict(metadata.extra)} if metadata.extra else {})
+
+
+def _time(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,49 @@
+"""From JSON to a model, and nothing lost on the way."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from pydantic import AliasChoices, AliasPath, BaseModel, ValidationError
+
+from eventstore.codec.payload import summary
+from eventstore.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_names: dict[type[BaseModel], frozenset[str] | None] = {}
+
+
+def model_from(model: type[BaseModel], data: Mapping[str, Any]) -> BaseModel:
+    """Return the event that a JSON object is.
+
+    Raises:
+        InvalidArgumentError: It does not validate, or has names that the model has not: pydantic would pass them over,
+            and they would be lost.
+    """
+    known = _known_names(model)
+    if known is not None and not known.issuperset(data):
+        unknown = ", ".join(repr(name) for name in sorted(set(data) - known))
+        raise InvalidArgumentError(f"its model has no field {unknown}; it has {', '.join(model.model_fields)}")
+    try:
+        return model.__pydantic_validator__.validate_json(json.dumps(data, ensure_ascii=False))  # type: ignore[no-any-return]
+    except ValidationError as error:
+        raise InvalidArgumentError(summary(error)) from None
+    except (UnicodeEncodeError, ValueError, TypeError) as error:
+        raise InvalidArgumentError(f"it is no JSON that can be stored ({type(error).__name__})") from None
+
+
+def _known_names(model: type[BaseModel]) -> frozenset[str] | None:
+    """Return the names that a model takes; None when it says itself what becomes of others."""
+    if model in _names:
+        return _names[model]
+    known: set[str] = set()
+    for name, field in model.model_fields.items():
+        alias = field.validation_alias
+        choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
+        firsts = [choice.path[0] if isinstance(choice, AliasPath) else choice for choice in choices]
+        known |= {name, *(str(first) for first in firsts if first is not None)}
+    _names[model] = None if model.model_config.get("extra") is not None else frozenset(known)
+    return _names[model]

@@ -1,0 +1,82 @@
+"""`export`: the log, or a part of it, as JSON Lines."""
+
+import gzip
+import sys
+from collections.abc import Iterator
+from contextlib import aclosing, contextmanager
+from pathlib import Path
+from typing import Annotated, TextIO, cast
+
+import typer
+from rich.progress import SpinnerColumn, TextColumn
+
+from eventstore.bulk import export_log, export_stream
+from eventstore.cli.errors import NotFoundError
+from eventstore.cli.options import Cli, cli_of
+from eventstore.cli.running import run
+from eventstore.errors import ConfigurationError
+from eventstore.events import BEGINNING, Position, position_number
+
+
+def export(
+    ctx: typer.Context,
+    *,
+    stream: Annotated[str | None, typer.Option(metavar="STREAM", help="Only this stream.")] = None,
+    category: Annotated[list[str] | None, typer.Option(help="Only streams of these categories.")] = None,
+    after: Annotated[str | None, typer.Option(metavar="POSITION", help="Only events after this position.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="A new file, packed if it ends in .gz; stdout else.")
+    ] = None,
+) -> None:
+    """Export events as JSON Lines, as they are stored, in the order of the log; `import` is the inverse.
+
+    A part that does not begin with the streams' first events is imported with --renumber.
+    """
+    if stream is not None and (category or after is not None):
+        raise typer.BadParameter("--stream exports one stream: leave out --category and --after")
+    cli = cli_of(ctx)
+    start = BEGINNING if after is None else Position.parse(after)
+    with _opened(out) as file:
+        count = run(_export(cli, file, stream=stream, categories=category, after=position_number(start)))
+    if cli.as_json and out is not None:
+        cli.output.document({"events": count, "file": str(out)})
+    else:
+        cli.output.note(f"{count:,} event(s) exported")
+
+
+async def _export(cli: Cli, file: TextIO, *, stream: str | None, categories: list[str] | None, after: int) -> int:
+    count = 0
+    async with cli.store() as store:
+        pages = (
+            export_stream(store, stream) if stream is not None else export_log(store, after=after, categories=categories)
+        )
+        with cli.output.progress(SpinnerColumn(), TextColumn("{task.completed:,} events", markup=False)) as display:
+            shown = display.add_task("export", total=None)
+            async with aclosing(pages):
+                async for lines in pages:
+                    file.writelines(lines)
+                    count += len(lines)
+                    display.update(shown, completed=count)
+        if stream is not None and not count:
+            raise NotFoundError.no_events(stream)
+    return count
+
+
+@contextmanager
+def _opened(path: Path | None) -> Iterator[TextIO]:
+    """Open a new file; what cannot be finished is taken away again."""
+    if path is None:
+        sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
+        yield sys.stdout
+        sys.stdout.flush()
+        return
+    try:
+        file = cast("TextIO", gzip.open(path, "xt", encoding="utf-8")) if path.suffix == ".gz" else path.open("x", encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be made: {error.strerror}") from None
+    try:
+        with file:
+            yield file
+    except BaseException:
+        path.unlink()
+        raise
