@@ -101,9 +101,7 @@ class Chunk:
         for row in self.rows:
             key = (row.stream_id, row.event_id)
             if key in seen:
-                return ImportRowError(
-                    row.number, "an earlier row of its stream has the same event_id", line=row.line
-                )
+                return ImportRowError(row.number, "an earlier row of its stream has the same event_id", line=row.line)
             seen.add(key)
         return None
 

@@ -62,7 +62,9 @@ class ImportBusyError(ConcurrencyError):
 
     def __init__(self, name: str) -> None:
         self.name = name
-        super().__init__(f"another run of the import {name!r} is at work: wait for it, or stop it and run this one again")
+        super().__init__(
+            f"another run of the import {name!r} is at work: wait for it, or stop it and run this one again"
+        )
 
 
 class InlineProjectionsError(ConfigurationError):

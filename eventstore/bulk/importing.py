@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing, suppress
 from time import perf_counter
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from eventstore.bulk.chunks import Chunk
 from eventstore.bulk.encoding import RowEncoder

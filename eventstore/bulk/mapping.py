@@ -1,25 +1,25 @@
 """CSV, by a mapping: which columns make the stream id, the event's type and its data, its times and its metadata.
 
-    stream = "order-{order_id}"                   # a template of columns
-    type = "{kind}"                               # the event type: fixed, or from columns
-    event_id = "{id}"                             # a UUID; left out: derived from the import's name and the row
+stream = "order-{order_id}"                   # a template of columns
+type = "{kind}"                               # the event type: fixed, or from columns
+event_id = "{id}"                             # a UUID; left out: derived from the import's name and the row
 
-    [types]                                       # what the columns say -> the registered name; "" passes a row over
-    NEW = "OrderPlaced"
+[types]                                       # what the columns say -> the registered name; "" passes a row over
+NEW = "OrderPlaced"
 
-    [occurred_at]
-    column = "time"
-    format = "%d.%m.%Y %H:%M"                     # or "iso" (the default), "unix", "unix_ms"
-    timezone = "Europe/Berlin"                    # for times without one
+[occurred_at]
+column = "time"
+format = "%d.%m.%Y %H:%M"                     # or "iso" (the default), "unix", "unix_ms"
+timezone = "Europe/Berlin"                    # for times without one
 
-    [data]                                        # field of the event = column; an empty cell leaves the field out
-    sku = "article"
+[data]                                        # field of the event = column; an empty cell leaves the field out
+sku = "article"
 
-    [data_of.OrderPlaced]                         # further fields, of one type only
-    quantity = "amount"
+[data_of.OrderPlaced]                         # further fields, of one type only
+quantity = "amount"
 
-    [metadata]                                    # correlation_id, causation_id, actor; others become extra
-    actor = "clerk"
+[metadata]                                    # correlation_id, causation_id, actor; others become extra
+actor = "clerk"
 """
 
 from __future__ import annotations
@@ -79,7 +79,9 @@ class TimeColumn(BaseModel):
             raise InvalidArgumentError(f"column {self.column!r}: not a time of the format {self.format!r}") from None
         if time.tzinfo is None:
             if self.timezone is None:
-                raise InvalidArgumentError(f"column {self.column!r}: no time zone; write one under occurred_at.timezone")
+                raise InvalidArgumentError(
+                    f"column {self.column!r}: no time zone; write one under occurred_at.timezone"
+                )
             time = time.replace(tzinfo=ZoneInfo(self.timezone))
         return time.astimezone(UTC)
 
@@ -134,7 +136,7 @@ class CsvMapping(BaseModel):
         event_type = self._filled(self.type, cells)
         if self.types:
             if event_type not in self.types:
-                raise InvalidArgumentError(f"there is nothing under [types] for {event_type!r} (\"\" passes rows over)")
+                raise InvalidArgumentError(f'there is nothing under [types] for {event_type!r} ("" passes rows over)')
             event_type = self.types[event_type]
             if not event_type:
                 return None

@@ -31,5 +31,3 @@ async def slices(source: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[list[
     rows = iter(source)
     while some := list(islice(rows, SLICE)):
         yield some
-
-

@@ -25,7 +25,8 @@ def export(
     category: Annotated[list[str] | None, typer.Option(help="Only streams of these categories.")] = None,
     after: Annotated[str | None, typer.Option(metavar="POSITION", help="Only events after this position.")] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="A new file, packed if it ends in .gz; stdout else.")
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="A new file, packed if it ends in .gz; stdout else."),
     ] = None,
 ) -> None:
     """Export events as JSON Lines, as they are stored, in the order of the log; `import` is the inverse.
@@ -48,7 +49,9 @@ async def _export(cli: Cli, file: TextIO, *, stream: str | None, categories: lis
     count = 0
     async with cli.store() as store:
         pages = (
-            export_stream(store, stream) if stream is not None else export_log(store, after=after, categories=categories)
+            export_stream(store, stream)
+            if stream is not None
+            else export_log(store, after=after, categories=categories)
         )
         with cli.output.progress(SpinnerColumn(), TextColumn("{task.completed:,} events", markup=False)) as display:
             shown = display.add_task("export", total=None)
@@ -71,7 +74,11 @@ def _opened(path: Path | None) -> Iterator[TextIO]:
         sys.stdout.flush()
         return
     try:
-        file = cast("TextIO", gzip.open(path, "xt", encoding="utf-8")) if path.suffix == ".gz" else path.open("x", encoding="utf-8")
+        file = (
+            cast("TextIO", gzip.open(path, "xt", encoding="utf-8"))
+            if path.suffix == ".gz"
+            else path.open("x", encoding="utf-8")
+        )
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be made: {error.strerror}") from None
     try:

@@ -58,9 +58,7 @@ def import_(
     ctx: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The file; - for stdin. Unpacked if it ends in .gz.")],
     *,
-    file_format: Annotated[
-        Format | None, typer.Option("--format", help="What it is; by its name if left out.")
-    ] = None,
+    file_format: Annotated[Format | None, typer.Option("--format", help="What it is; by its name if left out.")] = None,
     mapping: Annotated[
         Path | None, typer.Option(metavar="MAP", help="For CSV: how columns become events (TOML or JSON).")
     ] = None,

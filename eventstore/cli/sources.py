@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from eventstore.codec import StoredEvent
     from eventstore.store import EventStore
     from eventstore.store.log import StreamRange
-    from eventstore.store.reading import NextPage
+    from eventstore.store.reading import Pages as StoredPages
 
 Pages = AsyncGenerator[Sequence[RecordedEvent[Any]], None]
 
@@ -92,8 +92,8 @@ class LogSource:
         return await store.log.high_water() if self._after is None else position_number(self._after)
 
 
-async def _each(next_page: NextPage) -> Pages:
-    while (page := await next_page()) is not None:
+async def _each(pages: StoredPages) -> Pages:
+    while (page := await pages.next()) is not None:
         yield page
 
 

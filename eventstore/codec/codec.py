@@ -11,6 +11,7 @@ from uuid import UUID
 from pydantic import BaseModel, ValidationError
 
 from eventstore.codec import payload
+from eventstore.codec.pages import PageDecoder
 from eventstore.codec.registry import Upcast
 from eventstore.codec.sameness import same
 from eventstore.codec.selection import EVERYTHING
@@ -33,9 +34,9 @@ if TYPE_CHECKING:
     from eventstore.codec.registry import Data, EventType, EventTypes, Upcaster
     from eventstore.codec.selection import Selection
 
-
 _NO_ID: Final = UUID(int=0)
 
+_MAX_DECODERS: Final = 1000
 _MAX_UPCASTS: Final = 1000
 """The most steps from a stored event to what it is today."""
 
@@ -103,6 +104,7 @@ class Codec:
         self._clock = clock
         self._new_id = new_id
         self._max_payload = max_payload
+        self._pages: dict[Selection, PageDecoder] = {}
 
     # --- writing -------------------------------------------------------------------------------------------------
 
@@ -214,6 +216,15 @@ class Codec:
             if selection.wants(current.model)
         ]
         return wanted or ([_raw(stored)] if selection.raw else [])
+
+    def pages(self, selection: Selection) -> PageDecoder:
+        """Return what decodes many events for one selection."""
+        decoder = self._pages.get(selection)
+        if decoder is None:
+            if len(self._pages) >= _MAX_DECODERS:
+                self._pages.clear()  # somebody makes models as they go
+            decoder = self._pages[selection] = PageDecoder(self, selection)
+        return decoder
 
     def metadata_of(self, stored: StoredEvent) -> Metadata:
         """Return what was recorded beside a stored event."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError
 
-from eventstore.codec.sameness import changed_fields
+from eventstore.codec.sameness import changed_fields, same
 from eventstore.errors import UnstorablePayloadError
 
 if TYPE_CHECKING:
@@ -63,7 +63,6 @@ def encode_bytes(event: BaseModel, event_type: str, max_bytes: int) -> bytes:
     return payload
 
 
-
 def encode_json(data: Mapping[str, Any], event_type: str, max_bytes: int) -> str:
     """Return data that no model stands for, such as that of an older schema version, as JSON text.
 
@@ -81,7 +80,7 @@ def encode_json(data: Mapping[str, Any], event_type: str, max_bytes: int) -> str
         raise UnstorablePayloadError(event_type, "it holds a NUL character, which PostgreSQL cannot store in text")
     if depth(data) > MAX_NESTING:
         raise UnstorablePayloadError(event_type, f"it is nested deeper than {MAX_NESTING} levels")
-    if json.loads(text) != data:
+    if not same(data, json.loads(text)):
         raise UnstorablePayloadError(event_type, "it would come back changed (a tuple? a name that is none?)")
     return text
 

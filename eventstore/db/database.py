@@ -71,7 +71,6 @@ class ConnectionSession:
         rows = await self.fetch(name, *args)
         return rows[0] if rows else None
 
-
     async def copy_in(self, table: str, columns: Sequence[str], blocks: Iterable[bytes]) -> None:
         """Copy rows into a table of the store, in PostgreSQL's binary format, in blocks of any size."""
 

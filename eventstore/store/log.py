@@ -103,6 +103,11 @@ class StoredSnapshot(NamedTuple):
 class Log(Protocol):
     """The operations a store needs of its log."""
 
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether a page may be fetched while another one is consumed: not on a connection that is the caller's too."""
+        ...
+
     async def append(self, requests: Sequence[AppendRequest], *, wait: bool) -> list[AppendOutcome]:
         """Carry out appends together, as if they came one after the other, and answer each for itself.
 

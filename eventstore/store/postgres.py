@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
 from eventstore.codec import StoredEvent
+from eventstore.db import Database
 from eventstore.events import StreamInfo
 from eventstore.store.commit import has_committed
 from eventstore.store.grouping import GroupingAppender
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from eventstore.codec import Codec
-    from eventstore.db import Connection, Database, Session
+    from eventstore.db import Connection, Session
     from eventstore.store.log import AppendRequest
 
 
@@ -27,6 +28,12 @@ class PostgresLog:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._pooled = isinstance(session, Database)
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether there are connections beside the one in use."""
+        return self._pooled
 
     async def append(self, requests: Sequence[AppendRequest], *, wait: bool) -> list[AppendOutcome]:
         """Carry out appends in one round trip; see the SQL function `append`."""
@@ -44,7 +51,7 @@ class PostgresLog:
 
     async def events_by_ids(self, stream_id: str, event_ids: Sequence[UUID]) -> list[StoredEvent]:
         """Return the stream's events that have one of these ids, by version."""
-        return [StoredEvent(*row) for row in await self._session.fetch("events_by_ids", stream_id, list(event_ids))]
+        return _stored(await self._session.fetch("events_by_ids", stream_id, list(event_ids)))
 
     async def read_stream(self, wanted: StreamRange, limit: int) -> list[StoredEvent]:
         """Return the first `limit` events of a range."""
@@ -58,7 +65,7 @@ class PostgresLog:
             wanted.recorded_until,
             limit,
         )
-        return [StoredEvent(*row) for row in rows]
+        return _stored(rows)
 
     async def high_water(self) -> int:
         """Return the position up to which nothing can appear late."""
@@ -78,7 +85,7 @@ class PostgresLog:
         last = rows[-1]
         unfiltered = wanted == LogRange()
         return LogPage(
-            [StoredEvent(*row[1:]) for row in rows if row[0]],
+            _stored(row[1:] for row in rows if row[0]),
             last_position=last[1],
             last_event_id=last[4],
             full=len(rows) == limit if unfiltered else last[1] < up_to,
@@ -105,8 +112,8 @@ class PostgresLog:
         rows = await self._session.fetch("load_folded", stream_id, fingerprint, to_version, limit)
         if rows and rows[0][0] is None:
             first = rows[0]
-            return StoredSnapshot(first[2], first[3], first[6]), [StoredEvent(*row) for row in rows[1:]]
-        return None, [StoredEvent(*row) for row in rows]
+            return StoredSnapshot(first[2], first[3], first[6]), _stored(rows[1:])
+        return None, _stored(rows)
 
     async def save_snapshot(self, stream_id: str, fingerprint: str, snapshot: StoredSnapshot) -> None:
         """Keep a snapshot, unless a later one of the same shape is there."""
@@ -153,6 +160,10 @@ def _append_arguments(requests: Sequence[AppendRequest]) -> Sequence[Sequence[An
         causations if any(causations) else None,
         occurred,
     )
+
+
+def _stored(rows: Iterable[Sequence[Any]]) -> list[StoredEvent]:
+    return list(map(StoredEvent._make, rows))
 
 
 class PostgresBackend:

@@ -1,33 +1,58 @@
-"""Reading: async iterators that fetch page by page, and hold neither a connection nor more than a page in between."""
+"""Reading: async iterators over pages, the next of which is on its way while one is consumed.
+
+    taken: page n  |  asked for: page n + 1, and nothing further  |  decoded: page n, while the server works on n + 1
+
+A page is asked for by a task, which holds a connection for as long as its query runs, and no longer. Nobody needs to
+close an iterator: one that is left half read leaves at most one query behind, which ends by itself, and whose result
+or failure nobody hears of. Inside a transaction nothing is asked for ahead: its one connection is the caller's between
+two pages.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from eventstore.events import RecordedEvent
 
 if TYPE_CHECKING:
-    from eventstore.codec import Codec, Selection
+    from eventstore.codec import Codec, Selection, StoredEvent
     from eventstore.store.log import Log, LogRange, StreamRange
 
 T = TypeVar("T")
 
 PAGE: Final = 1000
 """Events fetched at a time; with events of a few hundred bytes, less than a MiB in memory."""
+FIRST_PAGE: Final = 128
+"""Events fetched before it is known how large they are."""
+PAGE_BYTES: Final = 2 * 1024 * 1024
+"""What a page may hold, judged by the size of the events before it."""
 
-NextPage = Callable[[], Awaitable[Sequence[RecordedEvent[Any]] | None]]
-"""Fetches the next page; None when there is none. Pages may be empty: nothing in them was wanted."""
+_GROWTH: Final = 8
+_AROUND: Final = 200
+"""Bytes of a stored event beside its data."""
+
+
+class Source(Protocol):
+    """Stored events page by page."""
+
+    done: bool
+    """Whether everything has been fetched."""
+
+    async def fetch(self) -> Sequence[StoredEvent]:
+        """Return the next page, which may be empty (nothing in it was wanted); when it fails, it can be asked again."""
+        ...
 
 
 class EventIterator(Generic[T]):
     """Recorded events, one after the other: `async for event in store.read_stream(...)`, or `.to_list()`.
 
-    It holds no connection between pages, so leaving it half read leaks nothing.
+    Pages are fetched ahead, one at most. It holds no connection between pages, so leaving it half read leaks nothing.
     """
 
-    def __init__(self, next_page: NextPage, limit: int | None) -> None:
-        self._next_page = next_page
+    def __init__(self, pages: Pages, limit: int | None) -> None:
+        self._pages = pages
         self._left = limit
         self._page: Sequence[RecordedEvent[Any]] = ()
         self._index = 0
@@ -36,61 +61,169 @@ class EventIterator(Generic[T]):
         return self
 
     async def __anext__(self) -> RecordedEvent[T]:
-        if self._left == 0:
-            raise StopAsyncIteration
-        while self._index >= len(self._page):
-            page = await self._next_page()
-            if page is None:
-                raise StopAsyncIteration
-            self._page, self._index = page, 0
-        event = self._page[self._index]
-        self._index += 1
-        if self._left is not None:
-            self._left -= 1
-        return event
+        index = self._index
+        if index == len(self._page):
+            index = await self._turn()
+        self._index = index + 1
+        return self._page[index]
 
     async def to_list(self) -> list[RecordedEvent[T]]:
         """Read everything into a list."""
-        return [event async for event in self]
+        events: list[RecordedEvent[T]] = []
+        try:
+            while True:
+                events += self._page[self._index :]
+                self._index = len(self._page)
+                await self._turn()
+        except StopAsyncIteration:
+            return events
+
+    async def _turn(self) -> int:
+        """Go to the next page that has something in it, and return where it begins.
+
+        Raises:
+            StopAsyncIteration: There is none.
+        """
+        while self._left != 0:
+            page = await self._pages.next(self._left)
+            if page is None:
+                break
+            if self._left is not None:
+                page = page[: self._left]
+                self._left -= len(page)
+            if page:
+                self._page, self._index = page, 0
+                return 0
+        raise StopAsyncIteration
 
 
-def stream_pages(log: Log, codec: Codec, wanted: StreamRange, selection: Selection, limit: int | None) -> NextPage:
-    """Return the pages of a stream."""
-    size = PAGE if limit is None else min(PAGE, limit)
-    rest: StreamRange | None = wanted
+class Pages:
+    """The pages of a source, decoded.
 
-    async def next_page() -> Sequence[RecordedEvent[Any]] | None:
-        nonlocal rest
-        if rest is None:
+    Args:
+        source: Where they come from.
+        codec: Decodes them.
+        selection: What the reader wants.
+        ahead: Whether the next page may be asked for while one is consumed.
+    """
+
+    def __init__(self, source: Source, codec: Codec, selection: Selection, *, ahead: bool) -> None:
+        self._source = source
+        self._decoder = codec.pages(selection)
+        self._ahead = ahead
+        self._asked: asyncio.Task[Sequence[StoredEvent]] | None = None
+
+    async def next(self, limit: int | None = None) -> list[RecordedEvent[Any]] | None:
+        """Return the next page; None when there is none. It may be empty: nothing in it was wanted.
+
+        Args:
+            limit: How many events are still wanted; None for all.
+        """
+        if self._asked is None and self._source.done:
             return None
-        stored = await log.read_stream(rest, size)
+        stored = await self._fetched()
+        if limit is None:
+            await self._ask_ahead()  # before this page is decoded: meanwhile the server works
+        events = self._decoder.events(stored)
+        if limit is not None and len(events) < limit:
+            await self._ask_ahead()
+        return events
+
+    async def _fetched(self) -> Sequence[StoredEvent]:
+        """Return the page that was asked for, or ask now."""
+        if self._asked is None:
+            return await self._source.fetch()
+        try:
+            return await self._asked
+        finally:
+            if self._asked.done():  # not so only when this call is cancelled, and the query is to be cancelled with it
+                self._asked = None
+
+    async def _ask_ahead(self) -> None:
+        if self._ahead and not self._source.done:
+            self._asked = asyncio.create_task(self._source.fetch())
+            self._asked.add_done_callback(_heard)
+            await asyncio.sleep(0)  # the task's first step sends the query
+
+
+def _heard(asked: asyncio.Task[Any]) -> None:
+    """Take note of a failure, so that nobody complains when an iterator was left before its next page came."""
+    if not asked.cancelled():
+        asked.exception()
+
+
+class StreamSource:
+    """The pages of a stream."""
+
+    def __init__(self, log: Log, wanted: StreamRange, limit: int | None) -> None:
+        self._log = log
+        self._rest = wanted
+        self._size = PageSize(PAGE if limit is None else limit)
+        self.done = limit == 0
+
+    async def fetch(self) -> Sequence[StoredEvent]:
+        """Return the next page."""
+        size, rest = self._size.rows, self._rest
+        stored = await self._log.read_stream(rest, size)
         if len(stored) < size:
-            rest = None
-        elif wanted.backwards:
-            rest = rest._replace(to_version=stored[-1].stream_version - 1)
+            self.done = True
+        elif rest.backwards:
+            self._rest = rest._replace(to_version=stored[-1].stream_version - 1)
         else:
-            rest = rest._replace(from_version=stored[-1].stream_version + 1)
-        return [event for row in stored for event in codec.decode(row, selection)]
+            self._rest = rest._replace(from_version=stored[-1].stream_version + 1)
+        self._size.learn(stored)
+        return stored
 
-    return next_page
+
+class LogSource:
+    """The pages of the log, up to where it was settled when the first page was read."""
+
+    def __init__(self, log: Log, wanted: LogRange, after: int) -> None:
+        self._log = log
+        self._wanted = wanted
+        self._after = after
+        self._up_to: int | None = None
+        self._size = PageSize(PAGE)
+        self.done = False
+
+    async def fetch(self) -> Sequence[StoredEvent]:
+        """Return the next page."""
+        if self._up_to is None:
+            self._up_to = await self._log.high_water()
+        page = await self._log.read_all(self._wanted, self._after, self._up_to, self._size.rows)
+        if page.last_position is not None:
+            self._after = page.last_position
+        self.done = not page.full
+        self._size.learn(page.events)
+        return page.events
 
 
-def log_pages(log: Log, codec: Codec, wanted: LogRange, selection: Selection, after: int) -> NextPage:
+class PageSize:
+    """How many events to fetch, so that a page stays small in memory however large they are.
+
+    Args:
+        most: The most that are wanted.
+
+    Attributes:
+        rows: How many the next page should have.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = min(PAGE, most)
+        self.rows = min(FIRST_PAGE, self._most)
+
+    def learn(self, page: Sequence[StoredEvent]) -> None:
+        """Look at a page that came."""
+        if page:
+            mean = sum(len(stored.data) for stored in page) // len(page) + _AROUND
+            self.rows = max(1, min(PAGE_BYTES // mean, self.rows * _GROWTH, self._most))
+
+
+def stream_pages(log: Log, codec: Codec, wanted: StreamRange, selection: Selection, limit: int | None) -> Pages:
+    """Return the pages of a stream."""
+    return Pages(StreamSource(log, wanted, limit), codec, selection, ahead=log.reads_ahead)
+
+
+def log_pages(log: Log, codec: Codec, wanted: LogRange, selection: Selection, after: int) -> Pages:
     """Return the pages of the log, up to where it was settled when the first page was read."""
-    up_to: int | None = None
-    done = False
-
-    async def next_page() -> Sequence[RecordedEvent[Any]] | None:
-        nonlocal after, up_to, done
-        if done:
-            return None
-        if up_to is None:
-            up_to = await log.high_water()
-        page = await log.read_all(wanted, after, up_to, PAGE)
-        if page.last_position is None:
-            return None
-        after = page.last_position
-        done = not page.full
-        return [event for row in page.events for event in codec.decode(row, selection)]
-
-    return next_page
+    return Pages(LogSource(log, wanted, after), codec, selection, ahead=log.reads_ahead)

@@ -156,6 +156,11 @@ class MemoryLog:
         self._shared = shared
         self._unit = unit
 
+    @property
+    def reads_ahead(self) -> bool:
+        """Never: in memory there is nothing to wait for."""
+        return False
+
     async def append(self, requests: Sequence[AppendRequest], *, wait: bool) -> list[AppendOutcome]:
         """Carry out appends in their order, with the answers of the SQL function `append`; it always waits."""
         del wait

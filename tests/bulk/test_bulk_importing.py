@@ -41,9 +41,7 @@ BEGIN = datetime(2011, 10, 1, 12, tzinfo=UTC)
 def rows(count: int, *, streams: int = 3, first: int = 0) -> Iterator[ImportedEvent]:
     """Rows of some orders in turn."""
     for number in range(first, first + count):
-        yield ImportedEvent(
-            f"order-{number % streams}", placed(number), occurred_at=BEGIN + timedelta(seconds=number)
-        )
+        yield ImportedEvent(f"order-{number % streams}", placed(number), occurred_at=BEGIN + timedelta(seconds=number))
 
 
 async def log(store: EventStore) -> list[RecordedEvent[Any]]:
@@ -76,9 +74,7 @@ async def test_an_imported_event_is_stored_as_an_append_stores_it(
     note = NoteTaken(text='tab\t "quote" \\ back\nline ü 漢 \u2028', number=1e22)
     beside = Metadata("c", "k", "command", "alice", {"shelf": [1, {"x": None}]})
     event_id = uuid7()
-    await import_events(
-        store, [ImportedEvent("note-imported", note, None, event_id, BEGIN, None, beside)], name="one"
-    )
+    await import_events(store, [ImportedEvent("note-imported", note, None, event_id, BEGIN, None, beside)], name="one")
     await store.append("note-plain", [note], expected_version=NO_STREAM, metadata=beside)
 
     imported, appended = await connection.fetch(
@@ -201,7 +197,9 @@ async def test_what_a_source_has_more_the_second_time_is_imported(store: EventSt
 
 
 @pytest.mark.parametrize("stop_after", [1, 2, 3])
-async def test_cancelled_in_the_middle_and_run_again_it_is_the_same_log(dsn: str, store: EventStore, stop_after: int) -> None:
+async def test_cancelled_in_the_middle_and_run_again_it_is_the_same_log(
+    dsn: str, store: EventStore, stop_after: int
+) -> None:
     chunks = 0
     task: asyncio.Task[Any]
 
