@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from typing_extensions import TypeForm
 
 from eventstore.aggregates.commands import append_decided, checked_command_id, earlier_result, run_command
-from eventstore.aggregates.folding import Folded, Shape, load_as_of
+from eventstore.aggregates.folding import Folded, Shape, load_as_of, load_many
 from eventstore.errors import AggregateNotFoundError
 from eventstore.events import NewEvent
 
@@ -92,6 +92,13 @@ class DeciderRepository(Generic[C, S, E]):
         if folded.version == 0:
             raise AggregateNotFoundError(stream_id)
         return folded
+
+    async def load_many(self, keys: Iterable[str], *, tx: Transaction | None = None) -> dict[str, Folded[S]]:
+        """Load many states together; see `Repository.load_many`. Those without events are left out."""
+        shape = self._decider.shape
+        streams = {key: shape.stream_id(key) for key in keys}
+        loaded = await load_many(tx or self._operations, shape, streams.values())
+        return {key: loaded[stream_id] for key, stream_id in streams.items() if stream_id in loaded}
 
     async def execute(
         self,

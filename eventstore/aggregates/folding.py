@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from pydantic import BaseModel, TypeAdapter
 
@@ -20,8 +20,8 @@ from eventstore.codec import Selection
 from eventstore.codec.selection import models_of
 from eventstore.errors import InvalidArgumentError
 from eventstore.events import BEGINNING, Position
-from eventstore.store.log import LAST_VERSION, StoredSnapshot, StreamRange
-from eventstore.store.reading import PAGE
+from eventstore.store.log import LAST_VERSION, StoredFold, StoredSnapshot
+from eventstore.store.reading import PAGE, Ahead
 from eventstore.streams import StreamId
 
 if TYPE_CHECKING:
@@ -30,9 +30,14 @@ if TYPE_CHECKING:
 
     from eventstore.codec import EventTypes, StoredEvent
     from eventstore.events import RecordedEvent
-    from eventstore.store import EventIterator, Operations
+    from eventstore.store import EventIterator, Log, Operations
 
 S = TypeVar("S")
+
+TOGETHER: Final = 200
+"""Streams that are loaded in one round trip."""
+OF_EACH: Final = 100
+"""Events of each of them that come with it: most aggregates are small, and together they must not become too large."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,19 +150,78 @@ async def load_folded(
     began = perf_counter()
     to_version = LAST_VERSION if version is None else version
     fingerprint = shape.fingerprint(operations.event_types) if use_snapshot else ""
-    snapshot, tail = await operations.log.load_folded(stream_id, fingerprint, to_version, PAGE)
-    start, full = Folded(shape.initial()), len(tail) == PAGE
+    found = await operations.log.load_folded(stream_id, fingerprint, to_version, PAGE)
+    folded = await _fold(operations, shape, stream_id, found, page=PAGE, to_version=to_version)
+    return replace(folded, seconds=perf_counter() - began)
+
+
+async def load_many(operations: Operations, shape: Shape[S], stream_ids: Iterable[str]) -> dict[str, Folded[S]]:
+    """Load the states of many streams, without those that have no events.
+
+    One round trip for `TOGETHER` streams; one more for each page of a stream that has more than `OF_EACH` events after
+    its snapshot.
+    """
+    fingerprint = shape.fingerprint(operations.event_types)
+    wanted = list(dict.fromkeys(stream_ids))
+    loaded: dict[str, Folded[S]] = {}
+    for begin in range(0, len(wanted), TOGETHER):
+        some = wanted[begin : begin + TOGETHER]
+        found = await operations.log.load_many(some, fingerprint, OF_EACH)
+        for stream_id in some:
+            if stream_id not in found:
+                continue
+            began = perf_counter()
+            folded = await _fold(operations, shape, stream_id, found[stream_id], page=OF_EACH, to_version=LAST_VERSION)
+            loaded[stream_id] = replace(folded, seconds=perf_counter() - began)
+            operations.notice_load(
+                stream_id, folded.replayed, loaded[stream_id].seconds, bad_snapshot=folded.bad_snapshot
+            )
+    return loaded
+
+
+async def _fold(
+    operations: Operations, shape: Shape[S], stream_id: str, found: StoredFold, *, page: int, to_version: int
+) -> Folded[S]:
+    """Fold what was found of a stream, and what comes after it; all of it anew when its snapshot is of no use.
+
+    Every event counts for the version, also one that is not the aggregate's.
+    """
+    start, (snapshot, tail) = Folded(shape.initial()), found
+    rest = _Rest(operations.log, stream_id, tail[-1].stream_version + 1 if tail else 1, to_version)
+    rest.done = len(tail) < page
     if snapshot is not None:
         restored = _restore(shape, snapshot, tail)
         if restored is None:
-            replayed = await load_folded(operations, shape, stream_id, version=version, use_snapshot=False)
+            bound = None if to_version == LAST_VERSION else to_version
+            replayed = await load_folded(operations, shape, stream_id, version=bound, use_snapshot=False)
             return replace(replayed, bad_snapshot=True)
         start, tail = restored, tail[1:]
+    pages = Ahead(rest, allowed=operations.log.reads_ahead)
+    await pages.ask()
     folded = _fold_stored(operations, shape, start, tail)
-    while full:  # every event counts for the version, also one that is not the aggregate's
-        tail = await operations.log.read_stream(StreamRange(stream_id, folded.version + 1, to_version), PAGE)
-        folded, full = _fold_stored(operations, shape, folded, tail), len(tail) == PAGE
-    return replace(folded, seconds=perf_counter() - began)
+    while (stored := await pages.next()) is not None:
+        await pages.ask()
+        folded = _fold_stored(operations, shape, folded, stored)
+    return folded
+
+
+class _Rest:
+    """The pages of a stream after the first one."""
+
+    def __init__(self, log: Log, stream_id: str, from_version: int, to_version: int) -> None:
+        self._log = log
+        self._stream_id = stream_id
+        self._from = from_version
+        self._to = to_version
+        self.done = False
+
+    async def fetch(self) -> Sequence[StoredEvent]:
+        """Return the next page."""
+        found = await self._log.load_folded(self._stream_id, "", self._to, PAGE, from_version=self._from)
+        self.done = len(found.events) < PAGE
+        if found.events:
+            self._from = found.events[-1].stream_version + 1
+        return found.events
 
 
 async def load_as_of(
@@ -211,12 +275,11 @@ def _restore(shape: Shape[S], snapshot: StoredSnapshot, tail: Sequence[StoredEve
 
 
 def _fold_stored(operations: Operations, shape: Shape[S], start: Folded[S], tail: Sequence[StoredEvent]) -> Folded[S]:
-    interpret, selection, evolve, state = operations.codec.interpret, shape.selection, shape.evolve, start.state
-    for stored in tail:
-        for event in interpret(stored, selection):
-            state = evolve(state, event.data)
     if not tail:
         return start
+    evolve, state = shape.evolve, start.state
+    for event in operations.codec.pages(shape.selection).data(tail):
+        state = evolve(state, event)
     last = tail[-1]
     return Folded(
         state,

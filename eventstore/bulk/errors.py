@@ -38,8 +38,8 @@ class ImportVersionError(ImportRowError):
         self.found = found
         super().__init__(
             row,
-            f"it says version {found} of {stream_id!r}, whose next one is {expected} (import without versions to number "
-            "the events anew)",
+            f"it says version {found} of {stream_id!r}, whose next one is {expected} (import without versions to "
+            "number the events anew)",
             line=line,
         )
 
@@ -52,8 +52,8 @@ class ImportChangedError(InvalidArgumentError):
         self.row = row
         self.problem = problem
         super().__init__(
-            f"the import {name!r} has brought in {row} rows, and {problem}: pass the source that it began with, or give "
-            "this import another name"
+            f"the import {name!r} has brought in {row} rows, and {problem}: pass the source that it began with, or "
+            "give this import another name"
         )
 
 

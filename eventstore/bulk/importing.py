@@ -1,7 +1,8 @@
 r"""Importing: a source's rows in chunks, each a transaction that notes how far the import has come.
 
-    encode chunk n+1 (this task) | write chunk n (another): advance the import's row -> claim the streams -> COPY -> commit
-                                     \--connection lost--> again: the import's row says whether it committed
+    this task: encode chunk n + 1
+    another:   write chunk n: advance the import's row -> claim the streams -> COPY -> commit
+                   \--connection lost--> again: the import's row says whether it committed
 
 The chunk's transaction holds its streams, so that versions go on where concurrent appenders left them, and announces
 itself to readers as every insert does (a trigger takes the low-water lock before COPY draws positions). Chunks are
@@ -24,7 +25,6 @@ from eventstore.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
-
     from uuid import UUID
 
     from eventstore.bulk.events import ImportedEvent

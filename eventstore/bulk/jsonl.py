@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from eventstore.codec import StoredEvent
 
-from uuid import UUID  # noqa: TC003 - pydantic reads it
+from uuid import UUID
 
 _NAMED = ("correlation_id", "causation_id", "command_id", "actor")
 

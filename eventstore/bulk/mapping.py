@@ -29,7 +29,7 @@ import json
 import string
 import tomllib
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -42,7 +42,7 @@ from eventstore.errors import ConfigurationError, InvalidArgumentError
 from eventstore.metadata import Metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 _UNIX: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NAMED: Final = frozenset({"correlation_id", "causation_id", "command_id", "actor"})
@@ -188,15 +188,12 @@ def read_csv(lines: Iterable[str], mapping: CsvMapping) -> Iterator[ImportedEven
         names = next(reader, [])
         missing = sorted(mapping.columns() - set(names))
         if missing:
-            raise ConfigurationError(
-                f"the mapping names the column {', '.join(map(repr, missing))}, the file has: {', '.join(names) or 'none'}"
-            )
+            unknown, there = ", ".join(map(repr, missing)), ", ".join(names) or "none"
+            raise ConfigurationError(f"the mapping names the column {unknown}, the file has: {there}")
         for cells in reader:
             if not cells:
                 continue
-            if len(cells) != len(names):
-                raise InvalidArgumentError(f"it has {len(cells)} cells, there are {len(names)} columns")
-            event = mapping.event(dict(zip(names, cells, strict=True)), reader.line_num)
+            event = mapping.event(_named(names, cells), reader.line_num)
             if event is not None:
                 row += 1
                 yield event
@@ -206,3 +203,9 @@ def read_csv(lines: Iterable[str], mapping: CsvMapping) -> Iterator[ImportedEven
         raise ImportRowError(row + 1, f"it is not {mapping.encoding}", line=reader.line_num + 1) from None
     except InvalidArgumentError as error:
         raise ImportRowError(row + 1, str(error), line=reader.line_num) from None
+
+
+def _named(names: Sequence[str], cells: Sequence[str]) -> dict[str, str]:
+    if len(cells) != len(names):
+        raise InvalidArgumentError(f"it has {len(cells)} cells, there are {len(names)} columns")
+    return dict(zip(names, cells, strict=True))

@@ -6,10 +6,8 @@ from collections.abc import AsyncIterable
 from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from eventstore.errors import InvalidArgumentError
-
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+    from collections.abc import AsyncGenerator, Iterable
 
 T = TypeVar("T")
 

@@ -1,11 +1,12 @@
 """`export`: the log, or a part of it, as JSON Lines."""
 
 import gzip
+import io
 import sys
 from collections.abc import Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated, TextIO, cast
+from typing import Annotated, BinaryIO, TextIO, cast
 
 import typer
 from rich.progress import SpinnerColumn, TextColumn
@@ -67,23 +68,28 @@ async def _export(cli: Cli, file: TextIO, *, stream: str | None, categories: lis
 
 @contextmanager
 def _opened(path: Path | None) -> Iterator[TextIO]:
-    """Open a new file; what cannot be finished is taken away again."""
+    """Open a new file, or stdout."""
     if path is None:
         sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
         yield sys.stdout
         sys.stdout.flush()
         return
     try:
-        file = (
-            cast("TextIO", gzip.open(path, "xt", encoding="utf-8"))
-            if path.suffix == ".gz"
-            else path.open("x", encoding="utf-8")
-        )
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be made: {error.strerror}") from None
-    try:
-        with file:
+        with _new(path) as file:
             yield file
-    except BaseException:
-        path.unlink()
-        raise
+    except FileExistsError:
+        raise ConfigurationError(f"{path} is there already: export to a new file") from None
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from None
+
+
+@contextmanager
+def _new(path: Path) -> Iterator[TextIO]:
+    with path.open("xb") as raw:
+        try:
+            packed = gzip.GzipFile(path.name, "wb", fileobj=raw) if path.suffix == ".gz" else nullcontext(raw)
+            with packed as binary, io.TextIOWrapper(cast("BinaryIO", binary), encoding="utf-8") as file:
+                yield file
+        except BaseException:
+            path.unlink()  # what could not be finished
+            raise

@@ -47,7 +47,7 @@ class CountedFile:
         if path.suffix == ".gz":
             import gzip  # noqa: PLC0415 - few files are packed
 
-            self.stream = stack.enter_context(cast("BinaryIO", gzip.open(self._raw)))
+            self.stream = cast("BinaryIO", stack.enter_context(gzip.GzipFile(fileobj=self._raw)))
 
     def done(self) -> int:
         """Return how many bytes have been read from the disk."""

@@ -100,6 +100,13 @@ class StoredSnapshot(NamedTuple):
     state: str
 
 
+class StoredFold(NamedTuple):
+    """What a stream is folded from: a snapshot, if there is one, and the events from its version (inclusive) on."""
+
+    snapshot: StoredSnapshot | None
+    events: list[StoredEvent]
+
+
 class Log(Protocol):
     """The operations a store needs of its log."""
 
@@ -150,9 +157,16 @@ class Log(Protocol):
         ...
 
     async def load_folded(
-        self, stream_id: str, fingerprint: str, to_version: int, limit: int
-    ) -> tuple[StoredSnapshot | None, list[StoredEvent]]:
-        """Return the snapshot of a shape, if there is one, and the events from its version (inclusive) on."""
+        self, stream_id: str, fingerprint: str, to_version: int, limit: int, *, from_version: int = 1
+    ) -> StoredFold:
+        """Return the snapshot of a shape, if there is one, and the events from its version (inclusive) on.
+
+        Without one they begin at `from_version`. They may come without their metadata and times.
+        """
+        ...
+
+    async def load_many(self, stream_ids: Sequence[str], fingerprint: str, limit: int) -> dict[str, StoredFold]:
+        """Return the same for many streams (each named once), without those that do not exist."""
         ...
 
     async def save_snapshot(self, stream_id: str, fingerprint: str, snapshot: StoredSnapshot) -> None:

@@ -14,10 +14,9 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
-from eventstore.events import RecordedEvent
-
 if TYPE_CHECKING:
     from eventstore.codec import Codec, Selection, StoredEvent
+    from eventstore.events import RecordedEvent
     from eventstore.store.log import Log, LogRange, StreamRange
 
 T = TypeVar("T")
@@ -97,6 +96,41 @@ class EventIterator(Generic[T]):
         raise StopAsyncIteration
 
 
+class Ahead:
+    """The pages of a source, one of which may be on its way.
+
+    Args:
+        source: Where they come from.
+        allowed: Whether a page may be asked for before the one in hand is done with.
+    """
+
+    def __init__(self, source: Source, *, allowed: bool) -> None:
+        self._source = source
+        self._allowed = allowed
+        self._asked: asyncio.Task[Sequence[StoredEvent]] | None = None
+
+    async def next(self) -> Sequence[StoredEvent] | None:
+        """Return the next page: the one that was asked for, or one that is asked for now; None when there is none."""
+        if self._asked is None:
+            return None if self._source.done else await self._source.fetch()
+        try:
+            stored = await self._asked
+        except BaseException:
+            asked = self._asked
+            if asked.done() and (asked.cancelled() or asked.exception() is not None):
+                self._asked = None  # to be asked again; a page that has come although the caller left is kept
+            raise
+        self._asked = None
+        return stored
+
+    async def ask(self) -> None:
+        """Ask for the next page, if there is one."""
+        if self._allowed and self._asked is None and not self._source.done:
+            self._asked = asyncio.create_task(self._source.fetch())
+            self._asked.add_done_callback(_heard)
+            await asyncio.sleep(0)  # the task's first step sends the query
+
+
 class Pages:
     """The pages of a source, decoded.
 
@@ -108,10 +142,8 @@ class Pages:
     """
 
     def __init__(self, source: Source, codec: Codec, selection: Selection, *, ahead: bool) -> None:
-        self._source = source
+        self._stored = Ahead(source, allowed=ahead)
         self._decoder = codec.pages(selection)
-        self._ahead = ahead
-        self._asked: asyncio.Task[Sequence[StoredEvent]] | None = None
 
     async def next(self, limit: int | None = None) -> list[RecordedEvent[Any]] | None:
         """Return the next page; None when there is none. It may be empty: nothing in it was wanted.
@@ -119,31 +151,15 @@ class Pages:
         Args:
             limit: How many events are still wanted; None for all.
         """
-        if self._asked is None and self._source.done:
+        stored = await self._stored.next()
+        if stored is None:
             return None
-        stored = await self._fetched()
         if limit is None:
-            await self._ask_ahead()  # before this page is decoded: meanwhile the server works
+            await self._stored.ask()  # before this page is decoded: meanwhile the server works
         events = self._decoder.events(stored)
         if limit is not None and len(events) < limit:
-            await self._ask_ahead()
+            await self._stored.ask()
         return events
-
-    async def _fetched(self) -> Sequence[StoredEvent]:
-        """Return the page that was asked for, or ask now."""
-        if self._asked is None:
-            return await self._source.fetch()
-        try:
-            return await self._asked
-        finally:
-            if self._asked.done():  # not so only when this call is cancelled, and the query is to be cancelled with it
-                self._asked = None
-
-    async def _ask_ahead(self) -> None:
-        if self._ahead and not self._source.done:
-            self._asked = asyncio.create_task(self._source.fetch())
-            self._asked.add_done_callback(_heard)
-            await asyncio.sleep(0)  # the task's first step sends the query
 
 
 def _heard(asked: asyncio.Task[Any]) -> None:

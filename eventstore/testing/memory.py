@@ -24,6 +24,7 @@ from eventstore.errors import ClosedError, TransactionConflictError
 from eventstore.events import StreamInfo
 from eventstore.store import AppendOutcome, AppendRequest, EventStore, LogPage, StoredSnapshot
 from eventstore.store.appending import DirectAppender
+from eventstore.store.log import LAST_VERSION, StoredFold
 from eventstore.streams import ANY, STREAM_EXISTS, category_of
 
 if TYPE_CHECKING:
@@ -260,13 +261,18 @@ class MemoryLog:
     # --- snapshots -----------------------------------------------------------------------------------------------
 
     async def load_folded(
-        self, stream_id: str, fingerprint: str, to_version: int, limit: int
-    ) -> tuple[StoredSnapshot | None, list[StoredEvent]]:
+        self, stream_id: str, fingerprint: str, to_version: int, limit: int, *, from_version: int = 1
+    ) -> StoredFold:
         """Return the snapshot of a shape, if there is one, and the events from its version (inclusive) on."""
         kept = self._snapshot((stream_id, fingerprint))
         snapshot = kept[0] if kept and kept[0].stream_version <= to_version else None
-        first = snapshot.stream_version if snapshot else 1
-        return snapshot, list(self._stream(stream_id)[first - 1 : min(to_version, first - 1 + limit)])
+        first = snapshot.stream_version if snapshot else from_version
+        return StoredFold(snapshot, list(self._stream(stream_id)[first - 1 : min(to_version, first - 1 + limit)]))
+
+    async def load_many(self, stream_ids: Sequence[str], fingerprint: str, limit: int) -> dict[str, StoredFold]:
+        """Return the same for many streams, at most `limit` events of each, without those that do not exist."""
+        found = {stream: await self.load_folded(stream, fingerprint, LAST_VERSION, limit) for stream in stream_ids}
+        return {stream_id: fold for stream_id, fold in found.items() if fold.snapshot or fold.events}
 
     async def save_snapshot(self, stream_id: str, fingerprint: str, snapshot: StoredSnapshot) -> None:
         """Keep a snapshot, unless a later one of the same shape is there."""

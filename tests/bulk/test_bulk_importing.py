@@ -197,9 +197,7 @@ async def test_what_a_source_has_more_the_second_time_is_imported(store: EventSt
 
 
 @pytest.mark.parametrize("stop_after", [1, 2, 3])
-async def test_cancelled_in_the_middle_and_run_again_it_is_the_same_log(
-    dsn: str, store: EventStore, stop_after: int
-) -> None:
+async def test_cancelled_in_the_middle_and_run_again_it_is_the_same_log(store: EventStore, stop_after: int) -> None:
     chunks = 0
     task: asyncio.Task[Any]
 
@@ -230,7 +228,7 @@ async def test_another_source_under_the_same_name_is_refused(store: EventStore) 
     assert len(await log(store)) == 25
 
 
-async def test_two_runs_of_one_import_at_once_do_not_double_it(dsn: str, store: EventStore) -> None:
+async def test_two_runs_of_one_import_at_once_do_not_double_it(store: EventStore) -> None:
     async def one() -> int:
         try:
             return (await import_events(store, rows(400), name="old", chunk=50)).imported

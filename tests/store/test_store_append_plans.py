@@ -121,7 +121,9 @@ READS = {
     "read_all": 6,
     "event_at": 1,
     "stream_info": 1,
-    "load_folded": 4,
+    "read_everything": 3,
+    "load_folded": 5,
+    "load_many": 3,
     "snapshot_versions": 2,
     "await_stream": 1,
 }

@@ -67,6 +67,15 @@ SELECT wanted, global_position, stream_id, stream_version, event_id, event_type,
  WHERE wanted OR global_position = (SELECT max(global_position) FROM page)
  ORDER BY global_position
 
+-- name: read_everything
+-- The next $3 events of the log after $1 and up to $2, all of them.
+SELECT global_position, stream_id, stream_version, event_id, event_type, schema_version, data::text, metadata::text,
+       correlation_id, causation_id, occurred_at, recorded_at
+  FROM {schema}.events
+ WHERE global_position > $1 AND global_position <= $2
+ ORDER BY global_position
+ LIMIT $3
+
 -- name: event_at
 -- The id of the event at a position.
 SELECT event_id FROM {schema}.events WHERE global_position = $1
