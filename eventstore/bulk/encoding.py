@@ -187,7 +187,7 @@ class RowEncoder:
                     version,
                     self._codec.encode_json(data.event_type, version, data.data, str(event.stream_id)),
                 )
-            data = model_from(registered.model, data.data)
+            data = model_from(registered.model, data.data, data.columns)
         elif not isinstance(data, BaseModel):
             raise InvalidArgumentError(f"its data is a {type(data).__name__}, not a model or a JsonEvent")
         event_type, encoded = self._codec.encode_data(data)

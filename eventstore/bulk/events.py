@@ -23,11 +23,13 @@ class JsonEvent(NamedTuple):
         data: The payload.
         schema_version: The version of the model that it was written with; the current one when left out. Data of an
             older one is stored as it is, once its upcasters have shown that they can read it.
+        columns: Where its fields come from, for error messages.
     """
 
     event_type: str
     data: Mapping[str, Any]
     schema_version: int | None = None
+    columns: Mapping[str, str] | None = None
 
     def __repr__(self) -> str:
         return f"JsonEvent({self.event_type})"

@@ -77,7 +77,7 @@ def read_jsonl(lines: Iterable[bytes], *, renumber: bool = False) -> Iterator[Im
 
 def _event(line: bytes, number: int, *, renumber: bool) -> ImportedEvent:
     try:
-        value = json.loads(line.decode(), object_pairs_hook=_without_repetition, parse_constant=_no_constant)
+        value = json.loads(line.decode().rstrip(), object_pairs_hook=_without_repetition, parse_constant=_no_constant)
         read = _Line.model_validate_json(json.dumps(value))
     except UnicodeDecodeError:
         raise InvalidArgumentError("it is not UTF-8") from None

@@ -102,6 +102,12 @@ class CsvMapping(BaseModel):
     delimiter: str = Field(default=",", min_length=1, max_length=1)
     encoding: str = "utf-8-sig"
 
+    @field_validator("stream", "type", "event_id")
+    @classmethod
+    def _is_template(cls, template: str | None) -> str | None:
+        list(string.Formatter().parse(template or ""))
+        return template
+
     @staticmethod
     def parse(text: str, *, toml: bool) -> CsvMapping:
         """Read a mapping.
@@ -143,16 +149,14 @@ class CsvMapping(BaseModel):
         fields = self.data | self.data_of.get(event_type, {})
         return ImportedEvent(
             self._filled(self.stream, cells),
-            JsonEvent(event_type, {field: cells[column] for field, column in fields.items() if cells[column]}),
+            JsonEvent(
+                event_type, {field: cells[column] for field, column in fields.items() if cells[column]}, columns=fields
+            ),
             event_id=self._event_id(cells),
             occurred_at=self.occurred_at.read(cells[self.occurred_at.column]) if self.occurred_at else None,
             metadata=self._metadata(cells),
             line=line,
         )
-
-    def column_of(self, event_type: str, field: str) -> str | None:
-        """Return the column that a field of the data comes from."""
-        return (self.data | self.data_of.get(event_type, {})).get(field)
 
     def _filled(self, template: str, cells: Mapping[str, str]) -> str:
         for _, name, _, _ in string.Formatter().parse(template):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _names: dict[type[BaseModel], frozenset[str] | None] = {}
 
 
-def model_from(model: type[BaseModel], data: Mapping[str, Any]) -> BaseModel:
+def model_from(model: type[BaseModel], data: Mapping[str, Any], columns: Mapping[str, str] | None = None) -> BaseModel:
     """Return the event that a JSON object is.
 
     Raises:
@@ -30,9 +30,20 @@ def model_from(model: type[BaseModel], data: Mapping[str, Any]) -> BaseModel:
     try:
         return model.__pydantic_validator__.validate_json(json.dumps(data, ensure_ascii=False))  # type: ignore[no-any-return]
     except ValidationError as error:
-        raise InvalidArgumentError(summary(error)) from None
+        raise InvalidArgumentError(_problems(error, columns) if columns else summary(error)) from None
     except (UnicodeEncodeError, ValueError, TypeError) as error:
         raise InvalidArgumentError(f"it is no JSON that can be stored ({type(error).__name__})") from None
+
+
+def _problems(error: ValidationError, columns: Mapping[str, str]) -> str:
+    """Return where validation failed in the words of the source, and how; without the values."""
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    return "; ".join(f"{_column(problem['loc'], columns)}: {problem['type']}" for problem in problems[:3])
+
+
+def _column(place: tuple[int | str, ...], columns: Mapping[str, str]) -> str:
+    field = str(place[0]) if place else "the event"
+    return f"column {columns[field]!r} ({field})" if field in columns else field
 
 
 def _known_names(model: type[BaseModel]) -> frozenset[str] | None:

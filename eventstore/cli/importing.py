@@ -148,4 +148,7 @@ def _csv(stream: BinaryIO, mapping: CsvMapping) -> Iterator[ImportedEvent]:
         text = io.TextIOWrapper(stream, encoding=mapping.encoding, newline="")
     except LookupError:
         raise ConfigurationError(f"the mapping names an encoding that does not exist: {mapping.encoding!r}") from None
-    yield from read_csv(text, mapping)
+    try:
+        yield from read_csv(text, mapping)
+    finally:
+        text.detach()  # whoever opened the file closes it
