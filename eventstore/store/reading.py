@@ -144,6 +144,7 @@ class Pages:
     def __init__(self, source: Source, codec: Codec, selection: Selection, *, ahead: bool) -> None:
         self._stored = Ahead(source, allowed=ahead)
         self._decoder = codec.pages(selection)
+        self._in_hand: Sequence[StoredEvent] | None = None  # until it is given out: the caller may be cancelled before
 
     async def next(self, limit: int | None = None) -> list[RecordedEvent[Any]] | None:
         """Return the next page; None when there is none. It may be empty: nothing in it was wanted.
@@ -151,14 +152,16 @@ class Pages:
         Args:
             limit: How many events are still wanted; None for all.
         """
-        stored = await self._stored.next()
-        if stored is None:
+        if self._in_hand is None:
+            self._in_hand = await self._stored.next()
+        if self._in_hand is None:
             return None
         if limit is None:
             await self._stored.ask()  # before this page is decoded: meanwhile the server works
-        events = self._decoder.events(stored)
+        events = self._decoder.events(self._in_hand)
         if limit is not None and len(events) < limit:
             await self._stored.ask()
+        self._in_hand = None
         return events
 
 
