@@ -90,7 +90,7 @@ class Chunk:
                     line=row.line,
                 )
             head[:] = version, recorded_at
-            add(front(version, recorded_at))
+            add(front(version, 8, recorded_at))
             add(row.rest)
         add(TRAILER)
         return list(_blocks(pieces))

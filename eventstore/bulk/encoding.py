@@ -11,11 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import UTC, datetime
+from functools import partial
 from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 from uuid import UUID
-
-from pydantic import BaseModel
 
 from eventstore.bulk.errors import ImportRowError, InlineProjectionsError
 from eventstore.bulk.events import JsonEvent
@@ -51,6 +50,7 @@ _FIXED: Final = Struct(">iqiii16s")
 _NULL: Final = b"\xff\xff\xff\xff"
 _NO_METADATA: Final = _NULL * 3
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_tuple: Final = tuple.__new__
 _ID: Final = Struct(">QQ")
 _REMEMBERED: Final = 100_000
 """Texts whose bytes are remembered: some MiB."""
@@ -78,9 +78,8 @@ class EncodedRow(NamedTuple):
     rest: bytes
 
 
-def front(version: int, recorded_at: int) -> bytes:
-    """Return the columns that stand before a row's rest."""
-    return _FRONT.pack(len(COLUMNS), 8, version, 8, recorded_at)
+front: Final = partial(_FRONT.pack, len(COLUMNS), 8)
+"""Returns what stands before a row's rest, given its version, the length of the next column (8), and its time."""
 
 
 def microseconds(time: datetime) -> int:
@@ -158,7 +157,8 @@ class RowEncoder:
                 beside,
             )
         )
-        return EncodedRow(number, event.line, stream_id, event_id, event.stream_version, recorded_at, rest)
+        # Past the constructor, which would take as long as all of the packing.
+        return _tuple(EncodedRow, (number, event.line, stream_id, event_id, event.stream_version, recorded_at, rest))
 
     def is_same(self, number: int, event: ImportedEvent, stored: StoredEvent) -> bool:
         """Whether a row is the fact that a stored event is."""
@@ -188,10 +188,7 @@ class RowEncoder:
                     self._codec.encode_json(data.event_type, version, data.data, str(event.stream_id)),
                 )
             data = model_from(registered.model, data.data, data.columns)
-        elif not isinstance(data, BaseModel):
-            raise InvalidArgumentError(f"its data is a {type(data).__name__}, not a model or a JsonEvent")
-        event_type, encoded = self._codec.encode_data(data)
-        return event_type.name, event_type.version, encoded
+        return self._codec.encode_data(data)
 
     def _beside(self, metadata: Metadata, event_type: str) -> bytes:
         return b"".join(map(_nullable, self._codec.encode_beside(metadata, event_type)))

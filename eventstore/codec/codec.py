@@ -139,15 +139,18 @@ class Codec:
             chosen_id=event_id is not None,
         )
 
-    def encode_data(self, data: BaseModel) -> tuple[EventType, bytes]:
-        """Return an event's type and its JSON, checked as `encode` does; for imports, which make many at once.
+    def encode_data(self, data: BaseModel) -> tuple[str, int, bytes]:
+        """Return an event's type, schema version and JSON, checked as `encode` does; for imports, which make many.
 
         Raises:
             UnknownEventTypeError: The model is not registered.
             UnstorablePayloadError: The data would not come back identical.
         """
+        if not isinstance(data, BaseModel):
+            raise InvalidArgumentError(f"events are pydantic models, not {type(data).__qualname__}")
         event_type = self.types.of_model(type(data))
-        return event_type, payload.encode_bytes(data, event_type.name, self._max_payload)
+        name = event_type.name
+        return name, event_type.version, payload.encode_bytes(data, name, self._max_payload)
 
     def encode_json(self, event_type: str, schema_version: int, data: Mapping[str, Any], stream_id: str) -> bytes:
         """Return data of an older schema version as it is, once its upcasters have shown that they can read it.
