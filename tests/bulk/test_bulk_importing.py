@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -34,6 +35,8 @@ from eventstore.errors import (
 from eventstore.testing import memory_store
 from fixtures import shop
 from fixtures.shop import SHIPPED, NoteTaken, OrderPlaced, UnregisteredEvent, placed
+from fixtures.stores import open_store
+from fixtures.tcp_proxy import TcpProxy, When
 
 BEGIN = datetime(2011, 10, 1, 12, tzinfo=UTC)
 
@@ -339,3 +342,64 @@ async def test_arguments_that_are_none_are_refused(store: EventStore, arguments:
 async def test_a_store_in_memory_says_that_it_takes_no_imports() -> None:
     with pytest.raises(ConfigurationError, match="in memory"):
         await import_events(memory_store(shop.app), rows(1), name="a")
+
+
+async def test_an_import_whose_progress_is_gone_is_refused_and_doubles_nothing(
+    store: EventStore, connection: asyncpg.Connection
+) -> None:
+    """Without the row that moves with each chunk a second run would begin anew: the derived ids still stop it."""
+    await import_events(store, rows(250), name="old", chunk=100)
+    await connection.execute("DELETE FROM eventstore.imports")
+
+    with pytest.raises(ImportRowError, match="row 1: its event_id is in 'order-0' already"):
+        await import_events(store, rows(250), name="old", chunk=100)
+    assert len(await log(store)) == 250
+
+
+async def test_connections_that_break_lose_nothing_and_double_nothing(
+    store: EventStore, connection: asyncpg.Connection
+) -> None:
+    cuts: list[asyncio.Task[Any]] = []
+
+    async def cut() -> None:
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'eventstore' AND datname = current_database()"
+        )
+
+    def now_and_then(progress: ImportProgress) -> None:
+        if progress.rows in {200, 500, 900} and (not cuts or cuts[-1].done()):
+            cuts.append(asyncio.create_task(cut()))
+
+    result = await import_events(store, rows(2000), name="old", chunk=100, on_progress=now_and_then)
+
+    await asyncio.gather(*cuts)
+    assert len(cuts) == 3
+    assert result.imported == 2000
+    assert [event.data.quantity for event in await log(store)] == list(range(2000))
+
+
+@pytest.mark.parametrize("when", [When.BEFORE, When.AFTER])
+async def test_a_commit_without_an_answer_is_found_out(proxy: TcpProxy, store: EventStore, when: When) -> None:
+    async with open_store(proxy.dsn) as cut_store:
+        proxy.cut_at(b"COMMIT", when)
+        result = await import_events(cut_store, rows(500), name="old", chunk=100)
+
+    assert proxy.was_cut.is_set()
+    assert result.imported == 500
+    assert [event.data.quantity for event in await log(store)] == list(range(500))
+
+
+async def test_imports_work_behind_pgbouncer(pgbouncer_dsn: str) -> None:
+    async with EventStore.open(pgbouncer_dsn, shop.app, pgbouncer=True) as pooled:
+        await import_events(pooled, rows(500), name="old", chunk=100)
+        assert [event.data.quantity for event in await log(pooled)] == list(range(500))
+
+
+async def test_a_json_codec_on_a_pool_of_the_users_changes_nothing(dsn: str) -> None:
+    async def set_codec(connection: asyncpg.Connection) -> None:
+        await connection.set_type_codec("json", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
+
+    async with asyncpg.create_pool(dsn, min_size=2, init=set_codec) as pool, EventStore.open(pool, shop.app) as theirs:
+        await import_events(theirs, rows(5), name="old")
+        assert [event.data for event in await log(theirs)] == [placed(number) for number in range(5)]
