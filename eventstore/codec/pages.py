@@ -1,8 +1,9 @@
 """Decoding page by page: what `Codec.decode` does, for many events and one selection.
 
-Profile of decoding events of 165 bytes, in microseconds an event: validation 0.7, and around it 1.7 for the decisions (is
-it registered, at this version, wanted?), a list and a generator for what is nearly always one event, and constructors.
-The decisions are the same for all events of a type and version, so they are made once: 0.6 is left around the validation.
+Profile of decoding events of 165 bytes, in microseconds an event: validation 0.7, and around it 1.7 for the decisions
+(is it registered, at this version, wanted?), a list and a generator for what is nearly always one event, and the
+constructors' calls. The decisions are the same for all events of a type and version, so they are made once: 0.6 is left
+around the validation.
 """
 
 from __future__ import annotations
