@@ -103,7 +103,7 @@ async def test_inside_a_transaction_its_own_events_count(orders: EventStore) -> 
 
 async def test_every_one_is_noticed(orders: EventStore) -> None:
     heard: list[tuple[str, int]] = []
-    orders.on_load.append(lambda stream_id, replayed, _: heard.append((stream_id, replayed)))
+    orders.on_load.append(lambda stream_id, replayed, *_: heard.append((stream_id, replayed)))
 
     await orders.repository(Order).load_many(["3", "404", "2"])
 
