@@ -4,6 +4,8 @@
 #   make demo-small    the same with a part of the log
 #   make test          the tests; ARGS goes to pytest, as in: make test ARGS="tests/devserver -x"
 #   make campaign      the fault campaigns in their long form (minutes to hours; `make test` runs the quick one)
+#   make bench         measure against raw asyncpg, pgbench and other libraries, and write docs/benchmarks.md; ARGS, as in:
+#                      make bench ARGS="--only appends --rounds 5 --quick"
 #   make lint          style, types and the layers of the architecture
 #   make format        rewrite the code as `make lint` wants it
 #   make lock          write requirements/dev.txt anew; ARGS goes to uv, as in: make lock ARGS=--upgrade
@@ -19,7 +21,7 @@ export PYTHON
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap demo demo-small test campaign lint format lock clean
+.PHONY: help bootstrap demo demo-small test campaign bench lint format lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -38,6 +40,9 @@ test: bootstrap
 
 campaign: bootstrap
 	@$(BIN)/python -m pytest tests/campaigns --campaign $(ARGS)
+
+bench: bootstrap
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 lint: bootstrap
 	@failed=0; \

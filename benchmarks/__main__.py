@@ -1,0 +1,150 @@
+"""`make bench`: measures the rows, merges them into the results' file and writes the report."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from rich.console import Console
+
+from benchmarks import machine, report, results, server
+from benchmarks.context import FULL, QUICK, Context
+from benchmarks.peers.environments import LIBRARIES
+from benchmarks.profiling import profiled
+from benchmarks.works import WORKS, big, chosen
+from eventstore.devserver import DevServerError
+from eventstore.errors import EventStoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+ROOT: Final = Path(__file__).parent.parent
+STATE: Final = ROOT / ".eventstore" / "bench"
+_SEED: Final = "EVENTSTORE_SEED"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the command line says."""
+    options = _parser().parse_args(arguments)
+    console = Console(stderr=True, highlight=False)
+    results_file, docs = _places(options)
+    try:
+        if not options.report:
+            options.rows = _rows(options)
+            with _server(options, console) as dsn:
+                asyncio.run(_measure(options, dsn, results_file, console))
+        if options.profile is None:
+            report.write(results.load(results_file), docs)
+            console.print(f"{results_file} and {docs / 'benchmarks.md'} are written")
+    except (DevServerError, EventStoreError, ValueError) as error:
+        console.print(f"bench: {error}")
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--only", metavar="ROWS", help=f"these rows, by comma: {', '.join(WORKS)}")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds that count (5)")
+    parser.add_argument("--quick", action="store_true", help="small counts, to see that it works; figures mean nothing")
+    parser.add_argument("--big", action="store_true", help="also the rows at 10,000,000 events (fills 6 GB once)")
+    parser.add_argument("--peers", metavar="NAMES", help="these peers, by comma, or none")
+    parser.add_argument("--profile", metavar="ROW", help="profile our side of a row, write no results")
+    parser.add_argument("--report", action="store_true", help="only write the report anew from the results")
+    parser.add_argument("--results", type=Path, help="the results' file (benchmarks/results.json)")
+    parser.add_argument("--docs", type=Path, help="where the report goes (docs)")
+    parser.add_argument("--state", type=Path, default=STATE, help="where the server's files are: on a disk")
+    parser.add_argument("--dsn", help="a running, durable server instead of our own")
+    parser.add_argument("--seed", type=int, default=int(os.environ.get(_SEED, "0")) or random.randrange(1, 2**31))
+    return parser
+
+
+def _places(options: argparse.Namespace) -> tuple[Path, Path]:
+    """Return where results and report go; quick ones never in the place of real ones."""
+    quick = options.state / "quick" if options.quick else None
+    return (
+        options.results or (quick / "results.json" if quick else ROOT / "benchmarks" / "results.json"),
+        options.docs or (quick or ROOT / "docs"),
+    )
+
+
+def _rows(options: argparse.Namespace) -> list[str]:
+    if options.profile is not None:
+        return chosen(options.profile)
+    rows = chosen(options.only)
+    if options.only is None and not (options.big or options.quick):
+        rows = [name for name in rows if not WORKS[name].big]
+    return rows
+
+
+@contextmanager
+def _server(options: argparse.Namespace, console: Console) -> Iterator[str]:
+    """Have a durable server for as long as the block lasts; before, fill the big log if it is wanted and not there."""
+    if options.dsn:
+        yield options.dsn
+        return
+    if any(WORKS[name].big for name in options.rows):
+        events = (QUICK if options.quick else FULL).big
+        with server.start(options.state, server.FILLING) as running:
+            databases = server.Databases(running.dsn)
+            with console.status("filling the big log") as status:
+                asyncio.run(big.fill(databases, events, status.update))
+    with server.start(options.state) as running:
+        yield running.dsn
+
+
+async def _measure(options: argparse.Namespace, dsn: str, results_file: Path, console: Console) -> None:
+    described = await machine.describe(dsn)
+    databases = await asyncio.to_thread(server.Databases, dsn, f"bench{os.getpid()}" if options.dsn else "bench")
+    console.print(
+        f"{described['cpu']}, {described['cores']} cores; PostgreSQL {described['postgresql']}; seed {options.seed}"
+    )
+    with console.status("") as status, tempfile.TemporaryDirectory(prefix="bench-") as directory:
+        context = Context(
+            databases=databases,
+            sizes=QUICK if options.quick else FULL,
+            rounds=options.rounds,
+            chance=random.Random(options.seed),
+            tell=status.update,
+            directory=Path(directory),
+            libraries=_libraries(options),
+        )
+        about = {"rounds": options.rounds, "seed": options.seed, "quick": options.quick, "sizes": asdict(context.sizes)}
+        for name in options.rows:
+            began = time.monotonic()
+            if options.profile is not None:
+                console.print(await profiled(WORKS[name].measure, context))
+                continue
+            row = await WORKS[name].measure(context)
+            took = {"seconds": round(time.monotonic() - began), "at": datetime.now(UTC).isoformat(timespec="seconds")}
+            results.merge(results_file, row, described, about | took | {"commit": described["commit"]})
+            console.print(report.summary(row))
+    await asyncio.to_thread(databases.close)
+
+
+def _libraries(options: argparse.Namespace) -> tuple:
+    if options.profile is not None or options.peers == "none":
+        return ()
+    if options.peers is None:
+        return LIBRARIES
+    wanted = set(options.peers.split(","))
+    unknown = wanted - {library.module for library in LIBRARIES}
+    if unknown:
+        raise ValueError(
+            f"no peer is named {', '.join(sorted(unknown))}; there are: {', '.join(x.module for x in LIBRARIES)}"
+        )
+    return tuple(library for library in LIBRARIES if library.module in wanted)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

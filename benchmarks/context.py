@@ -1,0 +1,136 @@
+"""What every row needs to do its work: the databases, the sizes, the rounds, and the peers that can be had."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.peers.client import CannotBeHadError, PeerFailedError, PeerProcess, UnsupportedError, running
+from benchmarks.peers.environments import LIBRARIES, Library
+from benchmarks.results import OURS
+from benchmarks.rounds import Subject, interleave
+
+if TYPE_CHECKING:
+    from benchmarks.results import Row
+    from benchmarks.server import Databases
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much of everything.
+
+    Attributes:
+        seconds: How long a subject of a throughput row works in each round.
+        long_stream: Events of the aggregate that is loaded by replay.
+        many_appends: Appends to one stream beside an old snapshot.
+        window: How many of them the first and the last are.
+        imported: Rows of the bulk import.
+        read: Events that are read as typed objects.
+        read_by_peers: The same for peers, some of which take minutes to write more.
+        big: Events of the big log.
+        small: Events of the log it is held against.
+    """
+
+    seconds: float
+    long_stream: int
+    many_appends: int
+    window: int
+    imported: int
+    read: int
+    read_by_peers: int
+    big: int
+    small: int
+
+
+FULL = Sizes(3.0, 10_000, 100_000, 1_000, 200_000, 1_000_000, 50_000, 10_000_000, 10_000)
+QUICK = Sizes(0.3, 1_000, 2_000, 200, 5_000, 20_000, 2_000, 200_000, 10_000)
+
+
+@dataclass(slots=True)
+class Context:
+    """The run.
+
+    Attributes:
+        databases: Where databases come from.
+        sizes: How much of everything.
+        rounds: How many rounds count.
+        chance: Draws the order of the subjects.
+        tell: Says what is being done.
+        directory: For files of the run.
+        libraries: The peers to compare with.
+        only_ours: Leave out everything that is not ours, for a profile.
+        unavailable: Peers that cannot be had here, and why.
+    """
+
+    databases: Databases
+    sizes: Sizes
+    rounds: int
+    chance: random.Random
+    tell: Callable[[str], None]
+    directory: Path
+    libraries: tuple[Library, ...] = LIBRARIES
+    only_ours: bool = False
+    unavailable: dict[str, str] = field(default_factory=dict)
+
+    async def run(self, row: Row, subjects: dict[str, Subject], *, warm_up: bool = True) -> None:
+        """Run the subjects in rounds and give the row their figures; a peer that fails is left out and noted."""
+
+        def left_out(name: str, error: Exception) -> None:
+            row.missing[name] = str(error)
+
+        if self.only_ours:
+            subjects = {name: subject for name, subject in subjects.items() if name.startswith(OURS)} or subjects
+        row.samples |= await interleave(
+            subjects,
+            rounds=self.rounds,
+            chance=self.chance,
+            warm_up=warm_up,
+            tell=lambda what: self.tell(f"{row.name}, {what}"),
+            give_up={UnsupportedError: left_out, PeerFailedError: left_out},
+        )
+
+    @asynccontextmanager
+    async def peers(
+        self, row: Row, ready: Callable[[PeerProcess], Awaitable[object]] | None = None
+    ) -> AsyncIterator[Peers]:
+        """Run every peer that can be had, each on an empty database; the row notes the others, and why.
+
+        Args:
+            row: The row that they are for.
+            ready: Prepares a peer, if there is something to prepare.
+        """
+        async with AsyncExitStack() as stack:
+            found: dict[str, PeerProcess] = {}
+            for library in self.libraries:
+                try:
+                    if library.label in self.unavailable:
+                        raise CannotBeHadError(self.unavailable[library.label])  # noqa: TRY301 - told in one place
+                    self.tell(f"preparing {library.label}")
+                    dsn = await stack.enter_async_context(self.databases.fresh(migrated=False))
+                    peer = await stack.enter_async_context(running(library, dsn))
+                    if ready is not None:
+                        await ready(peer)
+                except CannotBeHadError as reason:
+                    self.unavailable[library.label] = row.missing[library.label] = str(reason)
+                except (UnsupportedError, PeerFailedError) as reason:
+                    row.missing[library.label] = str(reason)
+                else:
+                    found[library.label] = peer
+            yield found
+
+
+Peers = dict[str, PeerProcess]
+
+
+def asking(peer: PeerProcess, work: str, figure: str = "rate", **arguments: object) -> Subject:
+    """Return the subject that asks a peer to do work."""
+
+    async def subject() -> float:
+        answer = await peer.ask(work, **arguments)
+        return float(answer[figure])
+
+    return subject

@@ -1,0 +1,53 @@
+"""What the figures were measured on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmarks import server
+
+
+async def describe(dsn: str) -> dict[str, Any]:
+    """Return the machine, the server and the versions, for the results' file."""
+    settings = await server.settings(dsn)
+    directory = settings.pop("data_directory")
+    return {
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "data_directory_on": server.filesystem_of(directory),
+        "postgresql": settings.pop("server_version"),
+        "settings": settings,
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in ("pg-eventstore", "asyncpg", "pydantic", "pydantic-core")},
+        "commit": commit(),
+    }
+
+
+def commit() -> str:
+    """Return the checkout's commit, with a `+` when something is not committed."""
+    root = Path(__file__).parent.parent
+    try:
+        name = _git(root, "rev-parse", "--short=12", "HEAD")
+        changed = _git(root, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return name + ("+" if changed else "")
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def _cpu() -> str:
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or "unknown"

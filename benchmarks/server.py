@@ -1,0 +1,140 @@
+"""The server of a run: embedded PostgreSQL 18, durable, on the real disk, with a fresh database for each subject."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+
+from benchmarks.raw import TABLE
+from eventstore.devserver import DevServerError, start_postgres
+from eventstore.errors import ConfigurationError
+from eventstore.testing.databases import DatabasesForTests
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from eventstore.devserver import PostgresServer
+
+SETTINGS: Final = {
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "full_page_writes": "on",
+    "shared_buffers": "1GB",
+    "max_wal_size": "4GB",
+    "checkpoint_timeout": "15min",
+    "max_connections": "300",
+}
+FILLING: Final = {**SETTINGS, "fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+"""For the one time that a cached database is filled; nothing is measured then."""
+
+SHOWN: Final = (
+    "server_version",
+    "fsync",
+    "synchronous_commit",
+    "full_page_writes",
+    "wal_sync_method",
+    "wal_compression",
+    "shared_buffers",
+    "max_wal_size",
+    "checkpoint_timeout",
+    "max_connections",
+    "autovacuum",
+    "io_method",
+    "jit",
+)
+_DURABLE: Final = ("fsync", "synchronous_commit", "full_page_writes")
+
+
+def start(directory: Path, settings: Mapping[str, str] = SETTINGS) -> PostgresServer:
+    """Start the server of the benchmarks, or take over the one that runs."""
+    return start_postgres(directory, settings=settings)
+
+
+class Databases:
+    """Databases of a run: migrated ones, ones with the raw table too, and empty ones for peers."""
+
+    def __init__(self, dsn: str, name: str = "bench") -> None:
+        self.admin_dsn = dsn
+        self._all = DatabasesForTests(dsn, name)
+        # What an earlier run left, its template too: the migrations may have changed since.
+        leftovers = f"SELECT string_agg(datname, ' ') FROM pg_database WHERE starts_with(datname, '{name}_')"  # noqa: S608 - our own name
+        for leftover in (self._all.ask(leftovers) or "").split():
+            self._all.drop(self._all.dsn_of(leftover))
+        self._all.make_template()
+
+    @asynccontextmanager
+    async def fresh(self, *, migrated: bool = True) -> AsyncIterator[str]:
+        """Make a database for as long as the block lasts: migrated and with the raw table, or empty."""
+        dsn = self._all.create(migrated=migrated)
+        try:
+            if migrated:
+                await execute(dsn, TABLE)
+            yield dsn
+        finally:
+            self._all.drop(dsn)
+
+    def kept(self, name: str) -> str | None:
+        """Return the address of a database that stays between runs, if it is complete."""
+        there = self._all.ask(f"SELECT count(*) FROM pg_database WHERE datname = '{name}'")  # noqa: S608 - our own name
+        return self._all.dsn_of(name) if there else None
+
+    def keep(self, dsn: str, name: str) -> str:
+        """Keep a database under a name; it gets the name when it is complete."""
+        made = dsn.rpartition("/")[2]
+        self._all.execute(f'ALTER DATABASE "{made}" RENAME TO "{name}"')
+        return self._all.dsn_of(name)
+
+    def close(self) -> None:
+        """Drop the template."""
+        self._all.drop_template()
+
+    def make(self) -> str:
+        """Make a migrated database that the caller keeps."""
+        return self._all.create()
+
+
+async def execute(dsn: str, sql: str) -> None:
+    """Run statements on a connection of their own."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(sql)
+    finally:
+        await connection.close()
+
+
+async def settings(dsn: str) -> dict[str, str]:
+    """Return the server's settings that matter here.
+
+    Raises:
+        ConfigurationError: It is not durable: what it does is then not what is compared.
+    """
+    connection = await asyncpg.connect(dsn)
+    try:
+        shown = {name: str(await connection.fetchval(f"SHOW {name}")) for name in SHOWN}
+        shown["data_directory"] = await connection.fetchval("SHOW data_directory")
+    finally:
+        await connection.close()
+    loose = [name for name in _DURABLE if shown[name] != "on"]
+    if loose:
+        raise ConfigurationError(f"{', '.join(loose)} must be on: figures of a server that may lose data say nothing")
+    return shown
+
+
+def filesystem_of(directory: str) -> str:
+    """Return the kind of file system that a directory is on, and its device.
+
+    Raises:
+        DevServerError: It is in memory, where a commit costs nothing.
+    """
+    best = ("", "", "")
+    for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines():
+        device, mount, kind = line.split()[:3]
+        inside = directory == mount or directory.startswith(mount.rstrip("/") + "/")
+        if inside and len(mount) >= len(best[1]):
+            best = (device, mount, kind)
+    if best[2] in {"tmpfs", "ramfs"}:
+        raise DevServerError(f"the database is on {best[2]}: choose a directory on a disk with --state")
+    return f"{best[2]} on {best[0]}"
