@@ -19,7 +19,7 @@ from rich.console import Console
 
 from benchmarks import machine, report, results, server
 from benchmarks.context import FULL, QUICK, Context
-from benchmarks.peers.environments import LIBRARIES
+from benchmarks.peers.environments import LIBRARIES, Library
 from benchmarks.profiling import profiled
 from benchmarks.works import WORKS, big, chosen
 from eventstore.devserver import DevServerError
@@ -36,7 +36,7 @@ _SEED: Final = "EVENTSTORE_SEED"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says."""
     options = _parser().parse_args(arguments)
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
     results_file, docs = _places(options)
     try:
         if not options.report:
@@ -132,7 +132,7 @@ async def _measure(options: argparse.Namespace, dsn: str, results_file: Path, co
     await asyncio.to_thread(databases.close)
 
 
-def _libraries(options: argparse.Namespace) -> tuple:
+def _libraries(options: argparse.Namespace) -> tuple[Library, ...]:
     if options.profile is not None or options.peers == "none":
         return ()
     if options.peers is None:

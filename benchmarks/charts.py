@@ -100,7 +100,7 @@ def overview(title: str, marks: Sequence[Mark]) -> str:
     for tick in _ticks(low, high):
         x = place(tick)
         parts.append(_line(x, top - 6, x, bottom, "reach" if tick == 1 else "grid"))
-        parts.append(_text(x, top - 14, "reach" if tick == 1 else f"{tick:g} ×", "faint middle"))
+        parts.append(_text(x, top - 14, "reach" if tick == 1 else f"{tick:g}x", "faint middle"))
     for number, mark in enumerate(marks):
         middle = top + _LINE * number + _LINE / 2
         kind = "met" if mark.met else "short"
@@ -145,8 +145,7 @@ def _dot(x: float, y: float, radius: float, kind: str) -> str:
 def _svg(height: float, parts: list[str], title: str) -> str:
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height:.0f}" '
-            f'viewBox="0 0 {WIDTH} {height:.0f}" role="img">',
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:.0f}" width="{WIDTH}" role="img">',
             f"<title>{escape(title)}</title>",
             f"<style>{_STYLE}</style>",
             *parts,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,7 +76,7 @@ class Context:
     only_ours: bool = False
     unavailable: dict[str, str] = field(default_factory=dict)
 
-    async def run(self, row: Row, subjects: dict[str, Subject], *, warm_up: bool = True) -> None:
+    async def run(self, row: Row, subjects: Mapping[str, Subject], *, warm_up: bool = True) -> None:
         """Run the subjects in rounds and give the row their figures; a peer that fails is left out and noted."""
 
         def left_out(name: str, error: Exception) -> None:

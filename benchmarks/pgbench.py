@@ -22,7 +22,7 @@ INSERT INTO raw.events (stream_id, stream_version, event_id, event_type, schema_
     correlation_id, causation_id, occurred_at, recorded_at)
 VALUES ('account-' || :run || '-' || :client_id || '-' || :stream, :version, uuidv7(), 'Deposited', 1,
     '{_PAYLOAD}', NULL, NULL, NULL, clock_timestamp(), clock_timestamp());
-"""
+"""  # noqa: S608 - constants
 
 
 def program() -> Path:

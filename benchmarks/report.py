@@ -22,6 +22,7 @@ _HEAD: Final = """\
 How fast it is, beside raw asyncpg, pgbench and other Python event stores: everything in one run, on the same server
 and the same events. `make bench` measures again and writes this page; nothing on it is written by hand.
 """
+_OVERVIEW: Final = "Every ratio, in multiples of its reach"
 _METHOD: Final = """\
 ## How it is measured
 
@@ -147,20 +148,21 @@ def _sorted(medians: dict[str, float], *, lower_is_better: bool) -> list[tuple[s
 
 
 def _told(ratio: float | None) -> str:
-    return "–" if ratio is None else figure(ratio)
+    return "-" if ratio is None else figure(ratio)
 
 
 def _spread(ratios: list[float]) -> str:
     if len(ratios) <= 1:
-        return "–" if not ratios else figure(median(ratios))
+        return "-" if not ratios else figure(median(ratios))
     return f"{figure(min(ratios))} to {figure(max(ratios))}"
 
 
 def _bound(check: Entry) -> str:
-    return check["bound"] + (f" (stretch {check['stretch']:g})" if check["stretch"] is not None else "")
+    bound: str = check["bound"]
+    return bound + (f" (stretch {check['stretch']:g})" if check["stretch"] is not None else "")
 
 
-def _verdict(met: bool | None) -> str:  # noqa: FBT001 - a truth value is what it is about
+def _verdict(met: bool | None) -> str:
     return "not measured" if met is None else "yes" if met else "no"
 
 

@@ -15,7 +15,7 @@ Subject = Callable[[], Awaitable[float]]
 
 
 async def interleave(
-    subjects: dict[str, Subject],
+    subjects: Mapping[str, Subject],
     *,
     rounds: int,
     chance: random.Random,

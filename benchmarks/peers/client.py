@@ -82,7 +82,7 @@ async def running(library: Library, dsn: str, connections: int = CONNECTIONS) ->
     python, variables = await asyncio.to_thread(environment, library)
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         said = Path(directory) / "stderr"
-        with said.open("wb") as stderr:  # noqa: ASYNC230 - a local file, opened once
+        with said.open("wb") as stderr:
             process = await asyncio.create_subprocess_exec(
                 python,
                 "-m",

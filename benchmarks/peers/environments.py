@@ -13,9 +13,12 @@ import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from eventstore.devserver.cache import cache_dir
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PYTHON_VARIABLE: Final = "EVENTSTORE_BENCH_PYTHON"
 PYTHON: Final = "3.13"
@@ -28,6 +31,7 @@ INTEGRITY: Final = "sha512-n3hdE5YAZNXTr2HK9gG0GJ6dusgdE544LTvS+21/yOEHBvNuUzNmX
 _LOCKS: Final = Path(__file__).parent / "requirements"
 _ROOT: Final = Path(__file__).parent.parent.parent
 _SECONDS: Final = 600
+_COMPLETE: Final = ".complete"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,24 +90,19 @@ def environment(library: Library) -> tuple[Path, dict[str, str]]:
     python = _interpreter(library)
     key = hashlib.sha256(library.lock.read_bytes() + str(python).encode()).hexdigest()[:16]
     home = cache_dir() / "bench" / f"{library.module}-{key}"
-    if not home.exists():
+    if not (home / _COMPLETE).exists():
         _make(python, library, home)
     variables = {"BENCH_MESSAGE_DB_SQL": str(_message_db_sql())} if library.module == "message_db" else {}
     return home / "bin" / "python", variables
 
 
 def _make(python: Path, library: Library, home: Path) -> None:
-    # The finished mark is the directory itself: scripts inside know their place, so it is made there, or removed.
+    shutil.rmtree(home, ignore_errors=True)  # what a killed run may have left
     home.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        _run([python, "-m", "venv", home])
-        _run(
-            [home / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-            + ["--require-hashes", "--no-deps", "--only-binary", ":all:", "-r", library.lock]
-        )
-    except BaseException:
-        shutil.rmtree(home, ignore_errors=True)
-        raise
+    _run([python, "-m", "venv", home])
+    exactly = ("--require-hashes", "--no-deps", "--only-binary", ":all:")
+    _run([home / "bin" / "python", "-m", "pip", "install", "--quiet", *exactly, "-r", library.lock])
+    (home / _COMPLETE).touch()
 
 
 def _interpreter(library: Library) -> Path:
@@ -170,7 +169,7 @@ def _message_db_sql() -> Path:
     return home
 
 
-def _run(command: list[str | Path], directory: Path = _ROOT) -> str:
+def _run(command: Sequence[str | Path], directory: Path = _ROOT) -> str:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PIP_TARGET"))}
     try:
         done = subprocess.run(

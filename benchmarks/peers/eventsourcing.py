@@ -25,17 +25,18 @@ class Account(Aggregate):
     @event("Opened")
     def __init__(
         self,
+        *,
         key: UUID,
         amount: int,
-        currency: str,
-        reference: str,
-        counterparty: str,
-        memo: str,
-        channel: str,
-        labels: list[str],
+        currency: str,  # noqa: ARG002 - the event records what its method takes
+        reference: str,  # noqa: ARG002
+        counterparty: str,  # noqa: ARG002
+        memo: str,  # noqa: ARG002
+        channel: str,  # noqa: ARG002
+        labels: list[str],  # noqa: ARG002
     ) -> None:
         self.key = key
-        self._take(amount, currency, reference, counterparty, memo, channel, labels)
+        self._count(amount)
 
     @staticmethod
     def create_id(key: UUID) -> UUID:
@@ -45,18 +46,19 @@ class Account(Aggregate):
     @event("Deposited")
     def deposit(
         self,
+        *,
         amount: int,
-        currency: str,
-        reference: str,
-        counterparty: str,
-        memo: str,
-        channel: str,
-        labels: list[str],
+        currency: str,  # noqa: ARG002 - the event records what its method takes
+        reference: str,  # noqa: ARG002
+        counterparty: str,  # noqa: ARG002
+        memo: str,  # noqa: ARG002
+        channel: str,  # noqa: ARG002
+        labels: list[str],  # noqa: ARG002
     ) -> None:
         """Take in a deposit."""
-        self._take(amount, currency, reference, counterparty, memo, channel, labels)
+        self._count(amount)
 
-    def _take(self, amount: int, *_: object) -> None:
+    def _count(self, amount: int) -> None:
         self.amount = getattr(self, "amount", 0) + amount
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -64,11 +65,11 @@ class Balance(Projector):
         """Return no metadata."""
         return {}
 
-    def id_factory(self, state: dict[str, int], source: object) -> str:  # noqa: ARG002 - the interface's
+    def id_factory(self, state: dict[str, int], source: Any) -> str:  # noqa: ARG002 - the interface's
         """Return the account's id."""
         return source.stream
 
-    def deposited(self, state: dict[str, int], event: object) -> dict[str, int]:
+    def deposited(self, state: dict[str, int], event: Any) -> dict[str, int]:
         """Return the state after a deposit."""
         state["amount"] += event.payload["amount"]
         state["deposits"] += 1
@@ -132,11 +133,11 @@ class Peer(AsyncPeer):
                 break
         return seen
 
-    def _stream(self, stream: UUID) -> object:
+    def _stream(self, stream: UUID) -> Any:
         return self._store.stream(category=CATEGORY, stream=str(stream))
 
 
-def _at(version: int) -> object:
+def _at(version: int) -> Any:
     return conditions.position_is(version - 1) if version else conditions.stream_is_empty()
 
 

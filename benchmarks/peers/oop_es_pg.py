@@ -1,4 +1,4 @@
-"""oop-es-pg: `PostgresEventStore` on asyncpg; the table is that of its integration tests, which its README points to."""
+"""oop-es-pg: `PostgresEventStore` on asyncpg, with the table of its integration tests, as its README advises."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ class Deposited(Event):
 
     def __init__(
         self,
+        *,
         amount: int,
         currency: str,
         reference: str,

@@ -45,7 +45,7 @@ class AsyncPeer(ABC):
     async def append(self, stream: UUID, version: int, number: int) -> None:
         """Append the `number`-th event to a stream that is at this version."""
 
-    async def append_any(self, stream: UUID, number: int) -> None:
+    async def append_any(self, stream: UUID, number: int) -> None:  # noqa: ARG002 - the interface's
         """Append at whatever version the stream is at."""
         raise Unsupported("it has no append without an expected version")
 
@@ -57,11 +57,11 @@ class AsyncPeer(ABC):
     async def fill(self, stream: UUID, numbers: range) -> None:
         """Append many events to a new stream, the fastest way there is."""
 
-    async def load(self, stream: UUID) -> int:
+    async def load(self, stream: UUID) -> int:  # noqa: ARG002 - the interface's
         """Fold a stream; returns how many events it is made of."""
         raise Unsupported("it has no aggregates")
 
-    async def read_all(self, limit: int) -> int:
+    async def read_all(self, limit: int) -> int:  # noqa: ARG002 - the interface's
         """Read the log as typed events; returns how many there are."""
         raise Unsupported("it has no way to read all events")
 

@@ -33,7 +33,9 @@ def racing(context: Context, callers: int, make: Callable[[int], AsyncStep]) -> 
 
 async def by_32(context: Context) -> Row:
     """Measure 32 callers against raw asyncpg over 32 connections, pgbench, and the peers."""
-    row = Row("appends-32", "single-event appends, 32 concurrent callers in one process", "events/s", False)
+    row = Row(
+        "appends-32", "single-event appends, 32 concurrent callers in one process", "events/s", lower_is_better=False
+    )
     raw_name = f"asyncpg, INSERT per commit, {CONNECTIONS} connections"
     async with AsyncExitStack() as stack:
         dsn = await stack.enter_async_context(context.databases.fresh())
@@ -77,7 +79,9 @@ def _pgbench(context: Context, dsn: str) -> Subject:
 
 async def by_256(context: Context) -> Row:
     """Measure 256 callers against raw asyncpg at its best number of connections."""
-    row = Row("appends-256", "single-event appends, 256 concurrent callers in one process", "events/s", False)
+    row = Row(
+        "appends-256", "single-event appends, 256 concurrent callers in one process", "events/s", lower_is_better=False
+    )
     names = {size: f"asyncpg, INSERT per commit, {size} connections" for size in SWEEP}
     async with AsyncExitStack() as stack:
         dsn = await stack.enter_async_context(context.databases.fresh())
