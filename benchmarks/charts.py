@@ -86,7 +86,7 @@ def bars(title: str, unit: str, subjects: Sequence[Bar]) -> str:
 
 def overview(title: str, marks: Sequence[Mark]) -> str:
     """Return all ratios on one logarithmic axis, each in multiples of its reach."""
-    left, right, top = 372, WIDTH - 186, 64
+    left, right, top = 300, WIDTH - 160, 64
     values = [value for mark in marks for value in (mark.low, mark.high, mark.score, 1.0)]
     low, high = _decades(values)
     width = right - left
@@ -121,12 +121,13 @@ def figure(value: float) -> str:
 
 
 def _decades(values: Iterable[float]) -> tuple[float, float]:
+    """Return the axis' ends; what lies further out is drawn at the end."""
     positive = [value for value in values if value > 0]
-    return min(0.5, min(positive) / 1.1), max(2.0, max(positive) * 1.1)
+    return max(0.1, min(0.5, min(positive) / 1.1)), min(10.0, max(2.0, max(positive) * 1.1))
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    steps = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+    steps = (0.1, 0.2, 0.5, 1, 2, 5, 10)
     return [step for step in steps if low <= step <= high]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import server
+from benchmarks.peers.environments import LIBRARIES, python_version
 
 
 async def describe(dsn: str) -> dict[str, Any]:
@@ -26,6 +27,8 @@ async def describe(dsn: str) -> dict[str, Any]:
         "settings": settings,
         "python": platform.python_version(),
         "packages": {name: version(name) for name in ("pg-eventstore", "asyncpg", "pydantic", "pydantic-core")},
+        "peers": {library.name: library.version for library in LIBRARIES},
+        "python_of_peers": python_version(),
         "commit": commit(),
     }
 
@@ -42,7 +45,7 @@ def commit() -> str:
 
 
 def _git(root: Path, *arguments: str) -> str:
-    command = ["git", "-C", root, *arguments]
+    command = ["git", "-C", str(root), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from statistics import median
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.charts import Bar, Mark, bars, figure, overview
@@ -53,10 +54,8 @@ def write(content: dict[str, Any], docs: Path) -> None:
         page.append("**These are figures of a quick run: they show that the suite works, and nothing else.**\n")
     page.append(_machine(content["machine"]))
     if marks:
-        (charts / "overview.svg").write_text(
-            overview("Every ratio, in multiples of its reach", marks), encoding="utf-8"
-        )
-        page.append("![Every ratio, in multiples of its reach](benchmarks/overview.svg)\n")
+        (charts / "overview.svg").write_text(overview(_OVERVIEW, marks), encoding="utf-8")
+        page.append(f"![{_OVERVIEW}](benchmarks/overview.svg)\n")
     page.append(_table(rows))
     page.append(_METHOD)
     for name, entry in rows.items():
@@ -80,11 +79,13 @@ def summary(row: Row) -> str:
 def _machine(machine: Entry) -> str:
     settings = ", ".join(f"{name} {value}" for name, value in machine["settings"].items())
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
-    return (
+    told = (
         f"Measured on {machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['kernel']}, "
         f"the database on {machine['data_directory_on']}; client and server share the machine. PostgreSQL "
-        f"{machine['postgresql']} ({settings}). Python {machine['python']}, {packages}; commit `{machine['commit']}`.\n"
+        f"{machine['postgresql']} ({settings}). Python {machine['python']}, {packages}; "
+        f"peers on Python {machine['python_of_peers']}; commit `{machine['commit']}`."
     )
+    return fill(told, 120, break_on_hyphens=False) + "\n"
 
 
 def _table(rows: dict[str, Entry]) -> str:
@@ -92,10 +93,8 @@ def _table(rows: dict[str, Entry]) -> str:
     for name, entry in rows.items():
         for number, check in enumerate(entry["checks"]):
             work = f"[{entry['work']}](#{name})" if number == 0 else ""
-            lines.append(
-                f"| {work} | {check['name']} | {_told(check['ratio'])} | {_spread(check['ratios'])} | {_bound(check)} | "
-                f"{_verdict(check['met'])} |"
-            )
+            figures = f"{_told(check['ratio'])} | {_spread(check['ratios'])}"
+            lines.append(f"| {work} | {check['name']} | {figures} | {_bound(check)} | {_verdict(check['met'])} |")
     return "\n".join(lines) + "\n"
 
 
@@ -109,7 +108,7 @@ def _section(name: str, entry: Entry) -> str:
             f"| {subject} | {figure(middle)} | {figure(min(values))} | {figure(max(values))} | {len(values)} |"
         )
     lines += ["", f"In {entry['unit']}; {'less' if entry['lower_is_better'] else 'more'} is better."]
-    lines += [f"{note}" for note in entry["notes"]]
+    lines += [f"\n{fill(note, 120, break_on_hyphens=False)}" for note in entry["notes"]]
     if entry["missing"]:
         lines += ["", "Not measured:", ""]
         lines += [f"- {subject}: {reason}." for subject, reason in entry["missing"].items()]
@@ -136,11 +135,7 @@ def _mark(name: str, check: Entry) -> Mark:
 
     scores = sorted(score(ratio) for ratio in check["ratios"]) or [score(check["ratio"])]
     told = f"{figure(check['ratio'])} ({check['bound']})"
-    return Mark(f"{name}: {_short(check['name'])}", score(check["ratio"]), scores[0], scores[-1], told, check["met"])
-
-
-def _short(text: str, most: int = 38) -> str:
-    return text if len(text) <= most else text[: most - 1].rstrip(" ,") + "…"
+    return Mark(f"{name}: {check['brief']}", score(check["ratio"]), scores[0], scores[-1], told, check["met"])
 
 
 def _sorted(medians: dict[str, float], *, lower_is_better: bool) -> list[tuple[str, float]]:

@@ -23,6 +23,7 @@ class Check:
 
     Attributes:
         name: The ratio in words.
+        brief: The same beside the row's name in a chart.
         ratio: The median of the rounds' ratios; None when it could not be measured.
         reach: The bound.
         sense: On which side of the bound it should be.
@@ -32,6 +33,7 @@ class Check:
     """
 
     name: str
+    brief: str
     ratio: float | None
     reach: float
     sense: Literal["at least", "at most"]
@@ -90,6 +92,7 @@ class Row:
     def compare(
         self,
         name: str,
+        brief: str,
         over: str,
         under: str | None,
         *,
@@ -98,7 +101,7 @@ class Row:
         stretch: float | None = None,
     ) -> None:
         """Add the check that the ratio of two subjects, round by round, has a median within a bound."""
-        check = _bounded(name, at_least, at_most, stretch)
+        check = _bounded(name, brief, at_least, at_most, stretch)
         if over in self.samples and under is not None and under in self.samples:
             check.ratios = [a / b for a, b in zip(self.samples[over], self.samples[under], strict=True)]
             check.ratio = median(check.ratios)
@@ -107,22 +110,35 @@ class Row:
             check.reason = self.missing.get(absent or "", "nothing to compare with was measured")
         self.checks.append(check)
 
+    def compare_with_best(self, ours: str, peers: list[str], *, at_least: float, way: str = "") -> None:
+        """Add the check that ours is so many times the peer with the best median."""
+        best = self.best(peers)
+        told = f" ({best.removesuffix(f', {way}')})" if best else ""
+        prefix = f"{way}: " if way else ""
+        self.compare(f"{prefix}over the best Python peer{told}", f"{prefix}best peer", ours, best, at_least=at_least)
+
     def judge(
-        self, name: str, values: list[float], *, at_least: float | None = None, at_most: float | None = None
+        self,
+        name: str,
+        brief: str,
+        values: list[float],
+        *,
+        at_least: float | None = None,
+        at_most: float | None = None,
     ) -> None:
         """Add the check that figures, one a round, have a median within a bound."""
-        check = _bounded(name, at_least, at_most, None)
+        check = _bounded(name, brief, at_least, at_most, None)
         check.ratios = values
         check.ratio = median(values) if values else None
         check.reason = None if values else "not measured"
         self.checks.append(check)
 
 
-def _bounded(name: str, at_least: float | None, at_most: float | None, stretch: float | None) -> Check:
+def _bounded(name: str, brief: str, at_least: float | None, at_most: float | None, stretch: float | None) -> Check:
     if at_least is not None:
-        return Check(name, None, at_least, "at least", stretch)
+        return Check(name, brief, None, at_least, "at least", stretch)
     assert at_most is not None  # noqa: S101 - one of the two is always given
-    return Check(name, None, at_most, "at most", stretch)
+    return Check(name, brief, None, at_most, "at most", stretch)
 
 
 def entry(row: Row, about: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -94,6 +95,14 @@ def environment(library: Library) -> tuple[Path, dict[str, str]]:
         _make(python, library, home)
     variables = {"BENCH_MESSAGE_DB_SQL": str(_message_db_sql())} if library.module == "message_db" else {}
     return home / "bin" / "python", variables
+
+
+def python_version() -> str:
+    """Return the version of the Python that the peers run on."""
+    python = _python()
+    if python is None:
+        return platform.python_version()
+    return _run([python, "-c", "import platform; print(platform.python_version())"]).strip()
 
 
 def _make(python: Path, library: Library, home: Path) -> None:

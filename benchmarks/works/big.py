@@ -69,7 +69,7 @@ async def recent(context: Context) -> Row:
             subjects[f"load at {events:,}"] = _loading(context, store, events // PER_STREAM)
         await context.run(row, subjects)
     for what in ("append", "load"):
-        row.compare(f"cost of one {what}", f"{what} at {sizes.small:,}", f"{what} at {sizes.big:,}", at_most=1.25)
+        row.compare(f"cost of one {what}", what, f"{what} at {sizes.small:,}", f"{what} at {sizes.big:,}", at_most=1.25)
     row.notes.append(
         f"Appends by {CALLERS} callers to new streams of 10 events, whose ids grow with time (UUIDv7); loads by one "
         f"caller of aggregates of {PER_STREAM} events, drawn from the newest. The ratio is of costs: the small log's "
@@ -97,7 +97,7 @@ async def old(context: Context) -> Row:
         await context.run(row, subjects)
         shown = await server.settings(context.databases.admin_dsn)
     big_name, small_name = f"append at {sizes.big:,}", f"append at {sizes.small:,}"
-    row.compare("cost of one append", small_name, big_name, at_most=2)
+    row.compare("cost of one append", "append", small_name, big_name, at_most=2)
     told = "; ".join(f"{name}: {max(figures):,.0f} bytes of WAL each" for name, figures in written.items())
     row.notes.append(
         "Each round begins right after a checkpoint, its dearest moment: the first change of a page writes the whole "

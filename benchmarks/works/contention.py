@@ -65,11 +65,12 @@ async def measure(context: Context) -> Row:
             subjects[f"{label}, versions"] = remote(f"{label}, versions", peer, versioned=True)
         await context.run(row, subjects)
     for ours_name, way in ((by_any, "ANY"), (by_version, "versions")):
-        best = row.best([f"{label}, {way}" for label in peers])
-        row.compare(f"{way}: over the best Python peer", ours_name, best, at_least=5)
+        row.compare_with_best(ours_name, [f"{label}, {way}" for label in peers], at_least=5, way=way)
     for ours_name, way in ((by_any, "ANY"), (by_version, "versions")):
         fairness = starvation[ours_name][-context.rounds :]
-        row.judge(f"{way}: the median caller's successes over the slowest one's", fairness, at_most=3)
+        row.judge(
+            f"{way}: the median caller's successes over the slowest one's", f"{way}: fairness", fairness, at_most=3
+        )
     row.notes.append(_told(starvation))
     return row
 

@@ -62,7 +62,7 @@ async def measure(context: Context) -> Row:
         row.missing[OURS] = "this version has no bulk import"
         del subjects[OURS]
     await context.run(row, subjects)
-    row.compare(f"over {COPY} into the same indexed table", OURS, COPY, at_least=0.6)
+    row.compare(f"over {COPY} into the same indexed table", "COPY", OURS, COPY, at_least=0.6)
     row.notes.append("The import reads, checks and encodes a file of JSON Lines; COPY is given finished rows.")
     return row
 

@@ -57,8 +57,8 @@ async def by_replay(context: Context) -> Row:
         for name, peer in peers.items():
             subjects[name] = asking(peer, "loads", seconds=context.sizes.seconds / 2)
         await context.run(row, subjects)
-    row.compare(f"over {RAW}", OURS, RAW, at_least=0.8, stretch=1.0)
-    row.compare("over the best Python peer", OURS, row.best(list(peers)), at_least=1.5)
+    row.compare(f"over {RAW}", "raw fetch and validate", OURS, RAW, at_least=0.8, stretch=1.0)
+    row.compare_with_best(OURS, list(peers), at_least=1.5)
     row.notes.append("Aggregates fold their events; raw code fetches all columns and validates, and folds nothing.")
     return row
 
@@ -86,8 +86,8 @@ async def with_snapshot(context: Context) -> Row:
 
         await context.run(row, {long_name: loading("long"), short_name: loading("short")})
         trips = await _round_trips(pool, lambda: ours.load(store, "long"))
-    row.compare(f"{long_name} over {short_name}", long_name, short_name, at_most=1.3)
-    row.judge("round trips of a load", [float(trips)], at_most=2)
+    row.compare(f"{long_name} over {short_name}", "long over short history", long_name, short_name, at_most=1.3)
+    row.judge("round trips of a load", "round trips", [float(trips)], at_most=2)
     return row
 
 

@@ -44,7 +44,7 @@ async def measure(context: Context) -> Row:
             finally:
                 await connection.close()
     row.samples = {first_name: first, last_name: last}
-    row.compare(f"{last_name} over {first_name}", last_name, first_name, at_most=1.5)
+    row.compare(f"{last_name} over {first_name}", "last over first", last_name, first_name, at_most=1.5)
     return row
 
 
