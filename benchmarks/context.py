@@ -15,6 +15,8 @@ from benchmarks.results import OURS
 from benchmarks.rounds import Subject, interleave
 
 if TYPE_CHECKING:
+    import cProfile
+
     from benchmarks.results import Row
     from benchmarks.server import Databases
 
@@ -62,7 +64,7 @@ class Context:
         tell: Says what is being done.
         directory: For files of the run.
         libraries: The peers to compare with.
-        only_ours: Leave out everything that is not ours, for a profile.
+        profile: When there is one, only our own subjects run, and it is on while they do.
         unavailable: Peers that cannot be had here, and why.
     """
 
@@ -73,7 +75,7 @@ class Context:
     tell: Callable[[str], None]
     directory: Path
     libraries: tuple[Library, ...] = LIBRARIES
-    only_ours: bool = False
+    profile: cProfile.Profile | None = None
     unavailable: dict[str, str] = field(default_factory=dict)
 
     async def run(self, row: Row, subjects: Mapping[str, Subject], *, warm_up: bool = True) -> None:
@@ -82,8 +84,9 @@ class Context:
         def left_out(name: str, error: Exception) -> None:
             row.missing[name] = str(error)
 
-        if self.only_ours:
-            subjects = {name: subject for name, subject in subjects.items() if name.startswith(OURS)} or subjects
+        if self.profile is not None:
+            ours = {name: subject for name, subject in subjects.items() if name.startswith(OURS)} or subjects
+            subjects = {name: _profiled(subject, self.profile) for name, subject in ours.items()}
         row.samples |= await interleave(
             subjects,
             rounds=self.rounds,
@@ -124,6 +127,14 @@ class Context:
 
 
 Peers = dict[str, PeerProcess]
+
+
+def _profiled(subject: Subject, profile: cProfile.Profile) -> Subject:
+    async def run() -> float:
+        with profile:
+            return await subject()
+
+    return run
 
 
 def asking(peer: PeerProcess, work: str, figure: str = "rate", **arguments: object) -> Subject:

@@ -17,17 +17,12 @@ _TOP: Final = 40
 
 
 async def profiled(measure: Callable[[Context], Awaitable[Row]], context: Context) -> str:
-    """Run a row without peers and raw subjects and return the functions that took longest, by their own time.
+    """Run our subjects of a row under the profiler and return where they spent their own time.
 
-    A coroutine that waits takes no time here: only what this process computes is counted.
+    A coroutine that waits takes no time here: only what this process computes is counted, and `poll` is idleness.
     """
-    only_ours = replace(context, rounds=1, only_ours=True)
     profile = cProfile.Profile()
-    profile.enable()
-    try:
-        await measure(only_ours)
-    finally:
-        profile.disable()
+    await measure(replace(context, profile=profile))
     text = io.StringIO()
     pstats.Stats(profile, stream=text).sort_stats("tottime").print_stats(_TOP)
     return text.getvalue()

@@ -48,7 +48,8 @@ def write(content: dict[str, Any], docs: Path) -> None:
     charts = docs / "benchmarks"
     charts.mkdir(parents=True, exist_ok=True)
     rows = {name: content["rows"][name] for name in WORKS if name in content["rows"]}
-    marks = [_mark(name, check) for name, entry in rows.items() for check in entry["checks"] if check["ratio"]]
+    checks = [(name, check) for name, entry in rows.items() for check in entry["checks"]]
+    marks = [_mark(name, check) for name, check in checks if check["ratio"] is not None]
     page = [_HEAD]
     if any(entry["run"]["quick"] for entry in rows.values()):
         page.append("**These are figures of a quick run: they show that the suite works, and nothing else.**\n")

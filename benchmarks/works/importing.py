@@ -5,45 +5,42 @@ from __future__ import annotations
 import importlib
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
 from benchmarks import ours, raw
+from benchmarks.domain import deposit
 from benchmarks.results import OURS, Row
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from benchmarks.context import Context
-    from eventstore import EventStore
+    from benchmarks.rounds import Subject
 
-COPY = "asyncpg, copy_records_to_table"
-
-
-async def import_with_ours(store: EventStore, file: Path) -> None:
-    """Import a file of JSON Lines: THE ADAPTER TO COMPLETE when `eventstore.bulk` is there.
-
-    Raises:
-        ImportError: It is not there.
-    """
-    bulk: Any = importlib.import_module("eventstore.bulk")
-    await bulk.import_events(store, file)
+COPY: Final = "asyncpg, copy_records_to_table"
+FROM_FILE: Final = f"{OURS}, from a file of JSON Lines"
 
 
 async def measure(context: Context) -> Row:
-    """Measure the import of a file against COPY of the same rows, ready in memory; each into an empty database."""
+    """Measure the import against COPY of the same rows, which are ready in memory; each into an empty database."""
     number = context.sizes.imported
     row = Row("import", f"bulk import of {number:,} events", "events/s", lower_is_better=False)
     records = list(raw.rows(number))
     file = context.directory / "import.jsonl"
     _write(file, records)
 
-    async def by_ours() -> float:
-        async with context.databases.fresh() as dsn, ours.opened(dsn) as store:
-            began = time.perf_counter()
-            await import_with_ours(store, file)
-            return number / (time.perf_counter() - began)
+    def importing(source: Callable[[], Iterable[Any]]) -> Subject:
+        async def subject() -> float:
+            async with context.databases.fresh() as dsn, ours.opened(dsn) as store:
+                events = source()
+                began = time.perf_counter()
+                await bulk.import_events(store, events, name="benchmark")
+                return number / (time.perf_counter() - began)
+
+        return subject
 
     async def by_copy() -> float:
         async with context.databases.fresh() as dsn:
@@ -55,16 +52,44 @@ async def measure(context: Context) -> Row:
             finally:
                 await connection.close()
 
-    subjects = {OURS: by_ours, COPY: by_copy}
-    try:
-        importlib.import_module("eventstore.bulk")
-    except ImportError:
+    subjects: dict[str, Subject] = {COPY: by_copy}
+    bulk = _bulk()
+    if bulk is None:
         row.missing[OURS] = "this version has no bulk import"
-        del subjects[OURS]
+    else:
+        models = _models(bulk, records)
+        subjects |= {
+            OURS: importing(lambda: models),
+            FROM_FILE: importing(lambda: bulk.read_jsonl(file.read_bytes().splitlines())),
+        }
     await context.run(row, subjects)
     row.compare(f"over {COPY} into the same indexed table", "COPY", OURS, COPY, at_least=0.6)
-    row.notes.append("The import reads, checks and encodes a file of JSON Lines; COPY is given finished rows.")
+    row.notes.append(
+        "The import is given models, checks and encodes them, and keeps stream versions; COPY is given finished rows. "
+        "From a file, it parses and validates each line as well."
+    )
     return row
+
+
+def _bulk() -> Any:
+    """Return the bulk module: THE ADAPTER TO COMPLETE with a plain import, once this branch has it."""
+    try:
+        return importlib.import_module("eventstore.bulk")
+    except ImportError:
+        return None
+
+
+def _models(bulk: Any, records: list[tuple[Any, ...]]) -> list[Any]:
+    return [
+        bulk.ImportedEvent(
+            stream_id=record[0],
+            data=deposit(number),
+            stream_version=record[1],
+            event_id=record[2],
+            occurred_at=record[9],
+        )
+        for number, record in enumerate(records)
+    ]
 
 
 def _write(file: Path, records: list[tuple[Any, ...]]) -> None:
