@@ -25,7 +25,7 @@ SETTINGS: Final = {
     "shared_buffers": "1GB",
     "max_wal_size": "4GB",
     "checkpoint_timeout": "15min",
-    "max_connections": "300",
+    "max_connections": "400",
 }
 FILLING: Final = {**SETTINGS, "fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 """For the one time that a cached database is filled; nothing is measured then."""
@@ -60,8 +60,7 @@ class Databases:
         self.admin_dsn = dsn
         self._all = DatabasesForTests(dsn, name)
         # What an earlier run left, its template too: the migrations may have changed since.
-        leftovers = f"SELECT string_agg(datname, ' ') FROM pg_database WHERE starts_with(datname, '{name}_')"  # noqa: S608 - our own name
-        for leftover in (self._all.ask(leftovers) or "").split():
+        for leftover in self._named(f"{name}_"):
             self._all.drop(self._all.dsn_of(leftover))
         self._all.make_template()
 
@@ -82,10 +81,19 @@ class Databases:
         return self._all.dsn_of(name) if there else None
 
     def keep(self, dsn: str, name: str) -> str:
-        """Keep a database under a name; it gets the name when it is complete."""
+        """Keep a database under a name, which it gets now that it is complete, in the place of its forerunners.
+
+        Those have the same name up to its last underscore: they were made by other migrations.
+        """
         made = dsn.rpartition("/")[2]
+        for old in self._named(name.rpartition("_")[0] + "_"):
+            self._all.drop(self._all.dsn_of(old))
         self._all.execute(f'ALTER DATABASE "{made}" RENAME TO "{name}"')
         return self._all.dsn_of(name)
+
+    def _named(self, prefix: str) -> list[str]:
+        query = f"SELECT string_agg(datname, ' ') FROM pg_database WHERE starts_with(datname, '{prefix}')"  # noqa: S608 - our own name
+        return (self._all.ask(query) or "").split()
 
     def close(self) -> None:
         """Drop the template."""

@@ -3,18 +3,23 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from benchmarks import __main__ as bench
 from benchmarks import pgbench, report, server
-from benchmarks.payload import fields
+from benchmarks.context import QUICK, Context
+from benchmarks.payload import EVENTS_PER_STREAM, fields
+from benchmarks.peers import client
 from benchmarks.peers.environments import LIBRARIES
+from benchmarks.peers.serving import AsyncPeer, Served, Unsupported
 from benchmarks.racing import race, race_in_threads
 from benchmarks.results import OURS, Row, entry, load, merge
 from benchmarks.rounds import interleave
@@ -232,6 +237,67 @@ def test_rows_are_chosen_by_name_or_by_how_they_begin() -> None:
     assert chosen("appends,load") == ["appends-32", "appends-256", "load"]
     with pytest.raises(ValueError, match="there is no row 'lod'"):
         chosen("lod")
+
+
+# --- peers -----------------------------------------------------------------------------------------------------------
+
+
+class Remembering(AsyncPeer):
+    """A library that remembers, and has neither aggregates nor an append without a version."""
+
+    versions: dict[UUID, int]
+
+    async def open(self) -> None:
+        self.versions = {}
+
+    async def close(self) -> None:
+        self.versions.clear()
+
+    async def append(self, stream: UUID, version: int, number: int) -> None:  # noqa: ARG002 - the interface's
+        await asyncio.sleep(0)
+        assert self.versions.get(stream, 0) == version
+        self.versions[stream] = version + 1
+
+    async def append_after_conflicts(self, stream: UUID, version: int, number: int) -> int:  # noqa: ARG002
+        await asyncio.sleep(0)
+        self.versions[stream] += 1
+        return self.versions[stream]
+
+    async def fill(self, stream: UUID, numbers: range) -> None:
+        self.versions[stream] = len(numbers)
+
+    async def read_all(self, limit: int) -> int:
+        return min(limit, sum(self.versions.values()))
+
+
+async def test_a_peer_does_what_it_is_asked_and_says_what_it_has_not() -> None:
+    peer = Remembering("dsn", 1)
+    await peer.open()
+    served = Served(peer)
+
+    assert (await served.appends(callers=4, seconds=0.05))["rate"] > 0
+    assert set(peer.versions.values()) <= set(range(1, EVENTS_PER_STREAM + 1))
+    assert (await served.contention(callers=4, seconds=0.05, versioned=True))["starvation"] < 3
+    with pytest.raises(Unsupported, match="no append without an expected version"):
+        await served.contention(callers=4, seconds=0.05, versioned=False)
+    await served.fill(streams=2, events=30)
+    assert (await served.reads(limit=60))["events"] == 60
+    with pytest.raises(Unsupported, match="no aggregates"):
+        await served.loads(seconds=0.05)
+
+
+async def test_a_peer_that_does_not_start_is_left_out_and_the_row_says_why(
+    durable_dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "environment", lambda _: (Path(sys.executable), {}))  # has none of the libraries
+    databases = await asyncio.to_thread(server.Databases, durable_dsn, "benchpeers")
+    context = Context(databases, QUICK, 1, random.Random(1), lambda _: None, tmp_path, LIBRARIES[-1:])
+    row = _row()
+
+    async with context.peers(row) as peers:
+        assert peers == {}
+
+    assert "No module named" in row.missing[LIBRARIES[-1].label]
 
 
 # --- subjects --------------------------------------------------------------------------------------------------------
