@@ -36,20 +36,23 @@ _SEED: Final = "EVENTSTORE_SEED"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says."""
     options = _parser().parse_args(arguments)
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     results_file, docs = _places(options)
+    failed: list[str] = []
     try:
         if not options.report:
             options.rows = _rows(options)
             with _server(options, console) as dsn:
-                asyncio.run(_measure(options, dsn, results_file, console))
+                failed = asyncio.run(_measure(options, dsn, results_file, console))
         if options.profile is None:
             report.write(results.load(results_file), docs)
             console.print(f"{results_file} and {docs / 'benchmarks.md'} are written")
     except (DevServerError, EventStoreError, ValueError) as error:
         console.print(f"bench: {error}")
         return 1
-    return 0
+    if failed:
+        console.print(f"bench: not measured, for the reasons above: {', '.join(failed)}")
+    return 1 if failed else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -103,7 +106,9 @@ def _server(options: argparse.Namespace, console: Console) -> Iterator[str]:
         yield running.dsn
 
 
-async def _measure(options: argparse.Namespace, dsn: str, results_file: Path, console: Console) -> None:
+async def _measure(options: argparse.Namespace, dsn: str, results_file: Path, console: Console) -> list[str]:
+    """Measure the rows, one after the other, and return those that failed: a long run goes on with the next."""
+    failed = []
     described = await machine.describe(dsn)
     databases = await asyncio.to_thread(server.Databases, dsn, f"bench{os.getpid()}" if options.dsn else "bench")
     console.print(
@@ -122,14 +127,20 @@ async def _measure(options: argparse.Namespace, dsn: str, results_file: Path, co
         about = {"rounds": options.rounds, "seed": options.seed, "quick": options.quick, "sizes": asdict(context.sizes)}
         for name in options.rows:
             began = time.monotonic()
-            if options.profile is not None:
-                console.print(await profiled(WORKS[name].measure, context))
+            try:
+                if options.profile is not None:
+                    console.print(await profiled(WORKS[name].measure, context))
+                    continue
+                row = await WORKS[name].measure(context)
+            except Exception:  # noqa: BLE001 - it is shown, and the command fails in the end
+                console.print_exception()
+                failed.append(name)
                 continue
-            row = await WORKS[name].measure(context)
             took = {"seconds": round(time.monotonic() - began), "at": datetime.now(UTC).isoformat(timespec="seconds")}
             results.merge(results_file, row, described, about | took | {"commit": described["commit"]})
             console.print(report.summary(row))
     await asyncio.to_thread(databases.close)
+    return failed
 
 
 def _libraries(options: argparse.Namespace) -> tuple[Library, ...]:

@@ -7,10 +7,13 @@ import platform
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from benchmarks import server
 from benchmarks.peers.environments import LIBRARIES, python_version
+
+_WRITTEN: Final = (":!benchmarks/results.json", ":!docs")
+"""What a run writes itself does not change what is measured."""
 
 
 async def describe(dsn: str) -> dict[str, Any]:
@@ -38,7 +41,7 @@ def commit() -> str:
     root = Path(__file__).parent.parent
     try:
         name = _git(root, "rev-parse", "--short=12", "HEAD")
-        changed = _git(root, "status", "--porcelain", "--untracked-files=no")
+        changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", *_WRITTEN)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return name + ("+" if changed else "")

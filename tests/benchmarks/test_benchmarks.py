@@ -23,7 +23,7 @@ from benchmarks.peers.serving import AsyncPeer, Served, Unsupported
 from benchmarks.racing import race, race_in_threads
 from benchmarks.results import OURS, Row, entry, load, merge
 from benchmarks.rounds import interleave
-from benchmarks.works import WORKS, chosen
+from benchmarks.works import WORKS, Work, chosen
 from eventstore.devserver import DevServerError
 from fixtures.postgres import REQUIRED
 from fixtures.run import unavailable
@@ -70,6 +70,27 @@ def test_a_quick_run_writes_work_ratio_reach_met_and_samples_of_each_row_and_des
     assert {"shared_buffers", "max_wal_size"} <= set(machine["settings"])
     page = (tmp_path / "quick" / "benchmarks.md").read_text()
     assert "benchmarks/latency.svg" in page
+
+
+def test_a_row_that_fails_leaves_the_others_and_fails_the_command(
+    durable_dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def broken(_: Context) -> Row:
+        raise LookupError("broken on purpose")
+
+    async def sound(_: Context) -> Row:
+        row = _row("load", ours=[1.0], raw=[1.0])
+        row.compare("over raw", "raw", "ours", "raw", at_least=1)
+        return row
+
+    monkeypatch.setitem(WORKS, "latency", Work(broken))
+    monkeypatch.setitem(WORKS, "load", Work(sound))
+
+    options = ["--dsn", durable_dsn, "--state", str(tmp_path), "--quick", "--only", "latency,load"]
+    assert bench.main(options) == 1
+
+    assert set(load(tmp_path / "quick" / "results.json")["rows"]) == {"load"}
+    assert "broken on purpose" in capsys.readouterr().err
 
 
 async def test_pgbench_runs_the_same_insert(durable_dsn: str, tmp_path: Path) -> None:
