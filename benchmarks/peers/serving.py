@@ -166,9 +166,11 @@ class Served:
         return {"rate": events / (time.perf_counter() - began)}
 
     async def reads(self, limit: int) -> dict[str, Any]:
-        """Read all events; the rate is in events."""
+        """Read all events; the rate is in events. A reader that skips, or that reads twice, has none."""
         began = time.perf_counter()
         events = await self._peer.read_all(limit)
+        if events != limit:
+            raise RuntimeError(f"read {events} events where there are {limit}")
         return {"rate": events / (time.perf_counter() - began), "events": events}
 
 
