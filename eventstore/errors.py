@@ -299,6 +299,17 @@ class InvalidDsnError(ConfigurationError):
         super().__init__(f"invalid DSN: {problem}; write it as postgresql://user:password@host:5432/database")
 
 
+class UnsafeServerError(ConfigurationError):
+    """PostgreSQL runs with a setting under which an acknowledged append can be lost."""
+
+    def __init__(self, setting: str, consequence: str) -> None:
+        self.setting = setting
+        super().__init__(
+            f"PostgreSQL runs with {setting}=off: {consequence}; set {setting}=on, or, where events may be lost (in "
+            "tests), open the store with ?eventstore.durability_check=off at the end of the DSN"
+        )
+
+
 class WrongEventLoopError(ConfigurationError):
     """A store belongs to the event loop it was opened in; open another one in this loop."""
 

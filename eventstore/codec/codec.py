@@ -132,7 +132,7 @@ class Codec:
             event_type.name,
             event_type.version,
             payload.encode(data, event_type.name, self._max_payload),
-            _encode_metadata(metadata, event_type.name, self._max_payload),
+            _encode_metadata(metadata, event_type.name),
             metadata.correlation_id,
             metadata.causation_id,
             occurred_at or self._clock(),
@@ -173,7 +173,7 @@ class Codec:
         Raises:
             UnstorablePayloadError: It would not come back identical.
         """
-        return _encode_metadata(metadata, event_type, self._max_payload), metadata.correlation_id, metadata.causation_id
+        return _encode_metadata(metadata, event_type), metadata.correlation_id, metadata.causation_id
 
     def now(self) -> datetime:
         """Return the time that events without one have occurred at."""
@@ -343,7 +343,7 @@ def _around(stored: StoredEvent, today: Interpreted) -> RecordedEvent[Any]:
     )
 
 
-def _encode_metadata(metadata: Metadata, event_type: str, max_bytes: int) -> str | None:
+def _encode_metadata(metadata: Metadata, event_type: str) -> str | None:
     if metadata is NO_METADATA:
         return None
     values: dict[str, Any] = dict(metadata.extra)
@@ -359,10 +359,12 @@ def _encode_metadata(metadata: Metadata, event_type: str, max_bytes: int) -> str
         back = json.loads(text)
     except (TypeError, ValueError, RecursionError):
         raise UnstorablePayloadError(event_type, "its metadata is not plain JSON (NaN, a surrogate, a type?)") from None
+    if size > payload.MAX_METADATA_BYTES:
+        raise UnstorablePayloadError(
+            event_type, f"its metadata takes {size} bytes, at most {payload.MAX_METADATA_BYTES} are allowed"
+        )
     if not same(values, back):
         raise UnstorablePayloadError(event_type, "its metadata would come back changed (a tuple, an enum, a name?)")
-    if size > max_bytes:
-        raise UnstorablePayloadError(event_type, f"its metadata takes {size} bytes, at most {max_bytes} are allowed")
     if payload.depth(values) > payload.MAX_NESTING:
         raise UnstorablePayloadError(event_type, f"its metadata is nested deeper than {payload.MAX_NESTING} levels")
     if payload.holds_nul(values):

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 MAX_PAYLOAD_BYTES: Final = 1024 * 1024
 """The largest payload unless a store is opened with another limit, in bytes of JSON."""
 
+MAX_METADATA_BYTES: Final = 64 * 1024
+"""The largest metadata of an event, in bytes of JSON: it says who and why; what happened belongs into the payload."""
+
 MAX_NESTING: Final = 64
 """The deepest nesting of arrays and objects."""
 

@@ -4,6 +4,7 @@ Migrations are in `migrating`, imported where they are run: a service need not l
 """
 
 from eventstore.db.database import DEFAULT_SCHEMA, Connection, Database, Session
+from eventstore.db.durability import require_durable_server
 from eventstore.db.errors import ConnectionLostError
 from eventstore.db.queries import Queries
 from eventstore.db.revisions import require_current_schema, revision_of
@@ -16,5 +17,6 @@ __all__ = [
     "Queries",
     "Session",
     "require_current_schema",
+    "require_durable_server",
     "revision_of",
 ]

@@ -12,7 +12,13 @@ import asyncpg
 
 from eventstore.db.errors import connecting, translated
 from eventstore.db.queries import Queries
-from eventstore.errors import ClosedError, ConfigurationError, UnsupportedServerError, WrongEventLoopError
+from eventstore.errors import (
+    ClosedError,
+    ConfigurationError,
+    UnavailableError,
+    UnsupportedServerError,
+    WrongEventLoopError,
+)
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -21,6 +27,10 @@ if TYPE_CHECKING:
 DEFAULT_SCHEMA: Final = "eventstore"
 MIN_POOL_SIZE: Final = 2
 """The least size of a pool: while a transaction holds one connection, its outcome is resolved on another."""
+POOL_TIMEOUT: Final = 10.0
+"""How long a call waits for a free connection, in seconds: longer than any burst, shorter than people's patience."""
+_RELEASE_TIMEOUT: Final = 2.0
+"""How long a cancelled statement may take to end before its connection is given up: the server may be deaf."""
 _MIN_SERVER: Final = 150000
 _CONNECT_TIMEOUT: Final = 10.0
 _ISOLATION: Final = "read committed"
@@ -34,6 +44,9 @@ _OWN_SETTINGS: Final = {
     "tcp_user_timeout": "10s",
 }
 """Session settings of an own pool. PgBouncer refuses them as startup parameters: set them on the role there."""
+
+_FAILURES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+"""All that the driver raises: passed over where the work is done and only its tidying up fails."""
 
 Connection: TypeAlias = asyncpg.Connection
 Row = Sequence[Any]
@@ -94,6 +107,7 @@ class Database:
         source: A DSN (`postgresql://…`) or an asyncpg pool.
         schema: The PostgreSQL schema of the store.
         pool_size: The largest number of connections of an own pool.
+        pool_timeout: How long a call waits for a free connection, in seconds.
         pgbouncer: Whether PgBouncer in transaction mode is in between: no statement is then cached.
 
     Raises:
@@ -107,10 +121,12 @@ class Database:
         *,
         schema: str = DEFAULT_SCHEMA,
         pool_size: int = 10,
+        pool_timeout: float = POOL_TIMEOUT,
         pgbouncer: bool = False,
     ) -> None:
         self.queries = Queries(schema)
         self._source = source
+        self._pool_timeout = pool_timeout
         self._pgbouncer = pgbouncer
         self._pool: asyncpg.Pool | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -171,20 +187,32 @@ class Database:
             reset: Undo session settings afterwards, because the block hands the connection to the caller.
 
         Raises:
-            UnavailableError: No connection can be made.
+            UnavailableError: No connection can be made, or none was free in time.
         """
         if self._pool is None:
             raise ClosedError("store")
         if self._loop is not asyncio.get_running_loop():
             raise WrongEventLoopError
-        with connecting():
-            connection = await self._pool.acquire()
+        pool = self._pool
+        connection = await self._acquired(pool)
         try:
             yield connection
             if reset and self._resets and not connection.is_closed():
-                await connection.reset()
+                await _undo_settings(connection)
         finally:
-            await self._pool.release(connection)
+            with contextlib.suppress(*_FAILURES):  # the pool has given the connection up then
+                await pool.release(connection, timeout=_RELEASE_TIMEOUT)
+
+    async def _acquired(self, pool: asyncpg.Pool) -> Connection:
+        try:
+            async with asyncio.timeout(self._pool_timeout):
+                with connecting():
+                    return await pool.acquire()
+        except TimeoutError:
+            raise UnavailableError(
+                f"no connection within {self._pool_timeout:g} s: all {pool.get_max_size()} of the pool are in use, or "
+                "PostgreSQL does not answer; end transactions sooner, or raise pool_size"
+            ) from None
 
     async def fetch(self, name: str, *args: Any) -> list[Row]:
         """Run a named query in a transaction of its own and return its rows."""
@@ -220,9 +248,7 @@ class Database:
         try:
             yield ConnectionSession(connection, self.queries)
         except BaseException:
-            with contextlib.suppress(
-                asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError
-            ):
+            with contextlib.suppress(*_FAILURES):
                 await transaction.rollback()  # what the block raised matters more than a broken connection
             raise
         with translated(self.schema):
@@ -266,6 +292,15 @@ async def _own_pool(dsn: str, size: int, *, pgbouncer: bool) -> asyncpg.Pool:
         reset=no_reset,
         server_settings=None if pgbouncer else _OWN_SETTINGS,
     )
+
+
+async def _undo_settings(connection: Connection) -> None:
+    """Undo session settings; what was done before is done, so a failure only costs the connection."""
+    try:
+        await connection.reset(timeout=_RELEASE_TIMEOUT)
+    except _FAILURES:
+        with contextlib.suppress(*_FAILURES):  # a connection that broke has left the pool already
+            connection.terminate()
 
 
 def _require_supported(connection: Connection) -> None:

@@ -44,6 +44,8 @@ _LOST = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.IdleSessionTimeoutError,
+    asyncpg.TransactionTimeoutError,
     OSError,
 )
 _CONFLICT = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
@@ -108,6 +110,10 @@ def connecting(dsn: str | None = None) -> Iterator[None]:
         raise ConfigurationError("the database named in the DSN does not exist: create it, or mend the DSN") from None
     except (asyncpg.ClientConfigurationError, ValueError) as error:
         raise InvalidDsnError(_without_address(error)) from None
+    except asyncpg.TooManyConnectionsError:
+        raise UnavailableError(
+            "PostgreSQL has no connection left: raise max_connections, or give the services smaller pools"
+        ) from None
     except (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InsufficientResourcesError) as error:
         raise NotConnectedError(
             f"PostgreSQL cannot be reached ({type(error).__name__}): check that it runs and that the DSN names it"

@@ -2,8 +2,9 @@
 
 It is atomic with its events. On a new connection, wait for a stream that it wrote (its row's lock, or for a stream that
 may not exist yet, an insert of the row that is rolled back): then the old transaction has ended. Its ids are there, and
-it committed; or they are not, and it was rolled back. `pg_xact_status` is never asked: after a crash it was seen to
-call lost transactions committed, because their numbers had been handed out again.
+it committed; or they are not, and it was rolled back. A savepoint of the caller's may have undone what was appended to
+one stream, and let go of its row: only all streams together prove a rollback. `pg_xact_status` is never asked: after a
+crash it was seen to call lost transactions committed, because their numbers had been handed out again.
 """
 
 from __future__ import annotations
@@ -11,7 +12,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from eventstore.errors import CommitOutcomeUnknownError, OutcomeUnknownError, UnavailableError
+from eventstore.errors import (
+    CommitOutcomeUnknownError,
+    OutcomeUnknownError,
+    TransactionConflictError,
+    UnavailableError,
+)
 from eventstore.lifecycle import Backoff
 from eventstore.store.appending import RESOLVE_SECONDS
 
@@ -31,21 +37,24 @@ async def has_committed(database: Database, written: Mapping[str, Sequence[UUID]
     """
     if not written:
         raise CommitOutcomeUnknownError(reason)
-    stream_id, event_ids = next(iter(written.items()))
     backoff = Backoff(first=0.05, most=1.0)
     try:
         async with asyncio.timeout(RESOLVE_SECONDS):
             while True:
                 try:
-                    return await _is_there(database, stream_id, event_ids[0])
-                except UnavailableError:
+                    return await _any_is_there(database, written)
+                except (UnavailableError, TransactionConflictError):
                     await backoff.wait()
     except TimeoutError:
+        stream_id, event_ids = next(iter(written.items()))
         raise OutcomeUnknownError(stream_id, event_ids, reason) from None
 
 
-async def _is_there(database: Database, stream_id: str, event_id: UUID) -> bool:
-    async with database.transaction(keep=False) as session:
-        if not await session.fetch("await_stream", stream_id):
-            await session.fetch("await_new_stream", stream_id)
-        return bool(await session.fetch("events_by_ids", stream_id, [event_id]))
+async def _any_is_there(database: Database, written: Mapping[str, Sequence[UUID]]) -> bool:
+    for stream_id, event_ids in written.items():
+        async with database.transaction(keep=False) as session:  # one at a time, so that nobody is deadlocked
+            if not await session.fetch("await_stream", stream_id):
+                await session.fetch("await_new_stream", stream_id)
+            if await session.fetch("events_by_ids", stream_id, event_ids):
+                return True
+    return False

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from eventstore.clock import system_clock, uuid7
 from eventstore.codec import Codec
 from eventstore.codec.payload import MAX_PAYLOAD_BYTES
-from eventstore.db import DEFAULT_SCHEMA, ConnectionLostError, Database, require_current_schema
+from eventstore.db import (
+    DEFAULT_SCHEMA,
+    ConnectionLostError,
+    Database,
+    require_current_schema,
+    require_durable_server,
+)
+from eventstore.db.database import POOL_TIMEOUT
 from eventstore.errors import (
     ClosedError,
     ConfigurationError,
@@ -79,6 +86,7 @@ class EventStore(Operations):
         *,
         schema: str = DEFAULT_SCHEMA,
         pool_size: int = 10,
+        pool_timeout: float = POOL_TIMEOUT,
         pgbouncer: bool = False,
         max_payload: int = MAX_PAYLOAD_BYTES,
         clock: Clock = system_clock,
@@ -91,6 +99,7 @@ class EventStore(Operations):
             app: The application, whose event types the store reads and writes.
             schema: The PostgreSQL schema that holds the store.
             pool_size: The largest number of connections when a DSN is given, at least 2.
+            pool_timeout: How long, in seconds, a call waits for a free connection before it raises `UnavailableError`.
             pgbouncer: Set it when PgBouncer in transaction mode is in between.
             max_payload: The largest event, in bytes of JSON.
             clock: Gives `occurred_at` to events that come without one.
@@ -100,9 +109,13 @@ class EventStore(Operations):
             InvalidDsnError: The DSN cannot be parsed (it is never shown).
             UnavailableError: The database cannot be reached.
             SchemaError: The schema is not migrated, is newer than the code, or the server is too old.
+            UnsafeServerError: The server can lose what it has acknowledged; see `db.durability`.
         """
-        async with Database(source, schema=schema, pool_size=pool_size, pgbouncer=pgbouncer) as database:
+        async with Database(
+            source, schema=schema, pool_size=pool_size, pool_timeout=pool_timeout, pgbouncer=pgbouncer
+        ) as database:
             await require_current_schema(database)
+            await require_durable_server(database)
             codec = Codec(app.events, clock=clock, new_id=new_id, max_payload=max_payload)
             hooks = app.append_hooks()
             for hook in hooks:

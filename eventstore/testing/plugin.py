@@ -117,9 +117,10 @@ def eventstore_admin_dsn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
     if dsn:
         yield dsn
         return
+    from eventstore.db.durability import CHECK_OFF
     from eventstore.devserver import start_postgres
 
-    server = start_postgres(tmp_path_factory.mktemp("eventstore") / "postgres", settings={"fsync": "off"})
+    server = start_postgres(tmp_path_factory.mktemp("eventstore") / "postgres", settings={"fsync": "off", **CHECK_OFF})
     yield server.dsn
     server.remove()
 
