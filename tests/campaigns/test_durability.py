@@ -22,7 +22,7 @@ from eventstore.errors import OutcomeUnknownError, WrongExpectedVersionError
 from eventstore.lifecycle import Backoff
 from fixtures import shop
 from fixtures.campaigns import report
-from fixtures.ledger import Answer, Attempt, Ledger, own_sql
+from fixtures.ledger import Answer, Attempt, Ledger
 from fixtures.own_postgres import OwnPostgres
 from fixtures.stores import connected
 
@@ -104,7 +104,7 @@ class Writer:
 
     async def _in_transaction(self) -> Answer:
         new = f"both-{self._name}.{self._count}"
-        attempt = self._attempt({self._name: 1, new: 2})
+        attempt = self._attempt({self._name: 1, new: 2}, with_sql=True)
 
         async def work() -> list[AppendResult]:
             async with self._store.transaction() as tx:
@@ -112,16 +112,15 @@ class Writer:
                     await tx.append(self._name, attempt.events(self._name), expected_version=self._version),
                     await tx.append(new, attempt.events(new), expected_version=NO_STREAM),
                 ]
-                with own_sql():
-                    await tx.connection.execute("INSERT INTO effects VALUES ($1)", new)
+                await attempt.write_row(tx)
             return results
 
         answer = await attempt.answered(work)
         self._learn(attempt)
         return answer
 
-    def _attempt(self, streams: dict[str, int], *, alone: bool = True) -> Attempt:
-        return self._ledger.attempt(f"{self._name}#{self._count}", streams, alone=alone)
+    def _attempt(self, streams: dict[str, int], *, alone: bool = True, with_sql: bool = False) -> Attempt:
+        return self._ledger.attempt(f"{self._name}#{self._count}", streams, alone=alone, with_sql=with_sql)
 
     def _learn(self, attempt: Attempt) -> None:
         """Note the version of the own stream that an answer tells."""
@@ -135,7 +134,7 @@ class Writer:
 async def kill_under_writers(
     server: OwnPostgres, dsn: str, chance: random.Random, kills: int, *, enough: int | None = None
 ) -> dict[str, list[str]]:
-    """Kill the server so many times under the writers; returns what the ledger finds wrong, `effects` included.
+    """Kill the server so many times under the writers; returns what the ledger finds wrong.
 
     Args:
         server: The server.
@@ -144,10 +143,8 @@ async def kill_under_writers(
         kills: How many.
         enough: Stop after so many lost events, if a loss is what is looked for.
     """
-    async with connected(dsn) as connection:
-        await connection.execute("SET synchronous_commit = on")  # where it is off, the table itself could be lost
-        await connection.execute("CREATE TABLE effects (stream_id text PRIMARY KEY)")
     ledger = Ledger()
+    await ledger.prepare(dsn)
     async with AsyncExitStack() as stack:
         stores = [await stack.enter_async_context(EventStore.open(dsn, shop.app)) for _ in range(2)]
         writers = [Writer(number, stores[number % 2], ledger, chance) for number in range(WRITERS)]
@@ -167,17 +164,7 @@ async def kill_under_writers(
         for writer in writers:
             writer.stop()
     report(f"durability: {kills} kills, {len(ledger.attempts)} calls: {ledger.counts()}")
-    return await ledger.faults(dsn) | await torn_transactions(dsn)
-
-
-async def torn_transactions(dsn: str) -> dict[str, list[str]]:
-    """Return the transactions whose SQL and events are not both there."""
-    async with connected(dsn) as connection:
-        rows = await connection.fetch(
-            "SELECT stream_id FROM effects FULL JOIN (SELECT DISTINCT stream_id FROM eventstore.events"
-            " WHERE stream_id LIKE 'both-%') e USING (stream_id) WHERE effects.* IS NULL OR e.* IS NULL"
-        )
-    return {"events without the transaction's SQL, or SQL without events": [row[0] for row in rows]} if rows else {}
+    return await ledger.faults(dsn)
 
 
 # --- the promise ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,297 @@
+"""Connections cut at COMMIT: a definite, true answer each time, no duplicate, no false conflict.
+
+    make campaign ARGS="-k outcome"    the long form: 2,000 cuts, 60 kills
+    make test                          the quick form: 60 cuts, 4 kills
+
+A third is cut before the server saw the COMMIT, a third after it had committed, and a third while the transaction is
+still alive there when the repetition arrives: held at a gate in a deferred trigger, or waiting for a synchronous
+standby that does not exist. Half are appends, whose COMMIT is their own; half are transactions with the caller's SQL.
+Afterwards every answer is held against the table.
+
+The broken variants at the end are what one would write first. Each is caught.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+
+import asyncpg
+import pytest
+
+from eventstore import ANY, NO_STREAM, STREAM_EXISTS, AppendResult, EventStore, ExpectedVersion
+from eventstore.clock import uuid7
+from eventstore.db import ConnectionLostError, Database
+from eventstore.errors import UnavailableError
+from eventstore.store.appending import AppendRequest, append_once
+from fixtures import shop
+from fixtures.campaigns import report
+from fixtures.holding import POLL_SECONDS, absent_standby, closed_gate, is_waited_for, prepare_holding
+from fixtures.ledger import Answer, Attempt, Ledger
+from fixtures.own_postgres import OwnPostgres
+from fixtures.stores import connected
+from fixtures.tcp_proxy import Cut, TcpProxy, When, proxied
+
+MEETING_SECONDS = 2.0
+"""How long the held transaction waits to be waited for."""
+
+
+class How(Enum):
+    """What has become of the COMMIT when the connection is cut."""
+
+    UNSEEN = When.BEFORE
+    COMMITTED = When.AFTER
+    AT_GATE = When.WORKING, "not committed yet"
+    AT_STANDBY = When.WORKING, "committed, and not visible yet"
+
+    @property
+    def when(self) -> When:
+        """Where the proxy cuts."""
+        return self.value[0] if isinstance(self.value, tuple) else self.value
+
+
+@dataclass(eq=False)
+class Setting:
+    """One campaign: a server, a proxy before it, and a store that knows of neither.
+
+    Attributes:
+        met: How many held transactions were seen to be waited for by their repetition.
+        cuts: How many connections were cut, by how.
+    """
+
+    server: OwnPostgres
+    dsn: str
+    proxy: TcpProxy
+    store: EventStore
+    chance: random.Random
+    ledger: Ledger = field(default_factory=Ledger)
+    met: int = 0
+    cuts: Counter[How] = field(default_factory=Counter)
+
+    async def run(self, hows: list[How], *, callers: int, transactions: bool = True) -> dict[str, list[str]]:
+        """Cut so many connections, under so many callers at once; returns what the ledger finds wrong."""
+        rounds = enumerate(hows)
+        async with AsyncExitStack() as stack:
+            observers = [await stack.enter_async_context(connected(self.dsn)) for _ in range(callers)]
+            group = await stack.enter_async_context(asyncio.TaskGroup())
+            for number, observer in enumerate(observers):
+                group.create_task(Caller(number, self, observer, transactions=transactions).work(rounds))
+        done = ", ".join(f"{count} {how.name}" for how, count in self.cuts.items())
+        report(f"unknown outcome, {callers} caller(s): {done}; {self.met} waited for; {self.ledger.counts()}")
+        return await self.ledger.faults(self.dsn)
+
+
+@asynccontextmanager
+async def setting(server: OwnPostgres, dsn: str, chance: random.Random) -> AsyncIterator[Setting]:
+    """Make a campaign on a fresh database."""
+    await Ledger.prepare(dsn)
+    await prepare_holding(dsn)
+    async with proxied(dsn) as proxy, EventStore.open(proxy.dsn, shop.app) as store:
+        yield Setting(server, dsn, proxy, store, chance)
+
+
+class Caller:
+    """Makes one call after the other, each of which is cut at its COMMIT."""
+
+    def __init__(self, number: int, campaign: Setting, observer: asyncpg.Connection, *, transactions: bool) -> None:
+        self._stream = f"own-{number}"
+        self._version = 0
+        self._campaign = campaign
+        self._observer = observer
+        self._transactions = transactions
+
+    async def work(self, rounds: Iterator[tuple[int, How]]) -> None:
+        for number, how in rounds:
+            await self._round(number, how)
+
+    async def _round(self, number: int, how: How) -> None:
+        campaign = self._campaign
+        name = f"{'gate' if how is How.AT_GATE else 'call'}{number:05}"
+        new = f"new-{number:05}"
+        is_transaction = self._transactions and campaign.chance.random() < 0.5
+        if is_transaction:
+            attempt = campaign.ledger.attempt(name, {self._stream: 1, new: 2}, with_sql=True)
+            cut = campaign.proxy.cut_at(f"{name}/".encode(), how.when, at=b"COMMIT", again=self._stream.encode())
+        else:
+            attempt = campaign.ledger.attempt(name, {campaign.chance.choice([new, self._stream]): 2})
+            cut = campaign.proxy.cut_at(f"{name}/".encode(), how.when)
+        async with self._held(how, name) as release:
+            call = asyncio.create_task(self._answered(attempt))
+            if how.when is When.WORKING:
+                await self._until_met(cut, call)
+                await release.aclose()
+            await call
+        campaign.cuts[how] += cut.happened.is_set()
+        campaign.proxy.forget(cut)
+
+    @asynccontextmanager
+    async def _held(self, how: How, name: str) -> AsyncIterator[AsyncExitStack]:
+        """Hold what arrives at its COMMIT, until the stack that is yielded is closed."""
+        async with AsyncExitStack() as stack:
+            if how is How.AT_GATE:
+                await stack.enter_async_context(closed_gate(self._observer, name))
+            elif how is How.AT_STANDBY:
+                campaign = self._campaign
+                await stack.enter_async_context(absent_standby(campaign.server, campaign.dsn, self._observer))
+            yield stack
+
+    async def _until_met(self, cut: Cut, call: asyncio.Task[Answer]) -> None:
+        """Return once the repetition waits for the transaction that is held, or the call has its answer."""
+        again = asyncio.create_task(cut.came_again.wait())
+        await asyncio.wait({again, call}, return_when=asyncio.FIRST_COMPLETED)
+        again.cancel()
+        deadline = asyncio.get_running_loop().time() + MEETING_SECONDS
+        while not call.done() and asyncio.get_running_loop().time() < deadline:
+            if await is_waited_for(self._observer):
+                self._campaign.met += 1
+                return
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _answered(self, attempt: Attempt) -> Answer:
+        answer = await attempt.answered(
+            lambda: self._in_transaction(attempt) if attempt.with_sql else self._append(attempt)
+        )
+        for result in attempt.results:
+            if result.stream_id == self._stream:
+                self._version = result.stream_version
+        return answer
+
+    async def _append(self, attempt: Attempt) -> list[AppendResult]:
+        (stream_id,) = attempt.texts
+        expected = self._expected() if stream_id == self._stream else self._campaign.chance.choice([NO_STREAM, ANY])
+        return [await self._campaign.store.append(stream_id, attempt.events(stream_id), expected_version=expected)]
+
+    async def _in_transaction(self, attempt: Attempt) -> list[AppendResult]:
+        async with self._campaign.store.transaction() as tx:
+            await attempt.write_row(tx)
+            return [
+                await tx.append(
+                    stream_id,
+                    attempt.events(stream_id),
+                    expected_version=self._expected() if stream_id == self._stream else NO_STREAM,
+                )
+                for stream_id in attempt.texts
+            ]
+
+    def _expected(self) -> int | ExpectedVersion:
+        """Return one of the true things that can be said of the own stream."""
+        return self._campaign.chance.choice([self._version, ANY, STREAM_EXISTS if self._version else NO_STREAM])
+
+
+def thirds(count: int, chance: random.Random, *held: How) -> list[How]:
+    """Return so many hows in a random order: a third unseen, a third committed, a third held in one of these ways."""
+    hows = [
+        (How.UNSEEN, How.COMMITTED, held[number // 3 % len(held)])[number % 3]
+        for number in range(count)
+    ]  # fmt: skip
+    chance.shuffle(hows)
+    return hows
+
+
+# --- the promise ---------------------------------------------------------------------------------------------------
+
+
+async def test_one_caller_gets_a_definite_and_true_answer_at_every_cut(
+    own_postgres: OwnPostgres, own_dsn: str, chance: random.Random, *, is_long: bool
+) -> None:
+    hows = thirds(1000 if is_long else 30, chance, How.AT_GATE, How.AT_STANDBY)
+    async with setting(own_postgres, own_dsn, chance) as campaign:
+        assert await campaign.run(hows, callers=1) == {}
+
+    assert {attempt.answer for attempt in campaign.ledger.attempts} <= {Answer.ACKNOWLEDGED, Answer.REFUSED}
+    assert campaign.cuts == Counter(hows)
+    assert campaign.met == sum(how.when is When.WORKING for how in hows)
+
+
+async def test_callers_at_once_get_definite_and_true_answers_at_every_cut(
+    own_postgres: OwnPostgres, own_dsn: str, chance: random.Random, *, is_long: bool
+) -> None:
+    """Their calls may share a batch and a connection; then a cut meets several of them."""
+    hows = thirds(1000 if is_long else 48, chance, How.AT_GATE)
+    async with setting(own_postgres, own_dsn, chance) as campaign:
+        assert await campaign.run(hows, callers=8) == {}
+
+    assert {attempt.answer for attempt in campaign.ledger.attempts} <= {Answer.ACKNOWLEDGED, Answer.REFUSED}
+    assert campaign.cuts == Counter(hows)
+    assert campaign.met
+
+
+async def test_no_append_is_refused_because_its_connection_was_cut(
+    own_postgres: OwnPostgres, own_dsn: str, chance: random.Random
+) -> None:
+    """A transaction whose COMMIT did not arrive has to be run again by its caller; an append is repeated for them."""
+    async with setting(own_postgres, own_dsn, chance) as campaign:
+        assert await campaign.run(thirds(12, chance, How.AT_GATE), callers=1, transactions=False) == {}
+
+    assert {attempt.answer for attempt in campaign.ledger.attempts} == {Answer.ACKNOWLEDGED}
+
+
+# --- the broken variants -------------------------------------------------------------------------------------------
+
+
+class LooksOnce:
+    """Merely looks for the ids after a lost answer: the old transaction commits later."""
+
+    def __init__(self, store: EventStore) -> None:
+        self._store = store
+
+    async def append(self, request: AppendRequest) -> AppendResult:
+        try:
+            return await append_once(self._store.log, self._store.codec, request)
+        except ConnectionLostError:
+            ids = [event.event_id for event in request.events]
+            if await self._store.log.events_by_ids(request.stream_id, ids):
+                return await append_once(self._store.log, self._store.codec, request._replace(look_up_ids=True))
+            raise UnavailableError("it is not there, so it did not happen") from None
+
+
+class RepeatsWithNewIds:
+    """Does the same again after a lost answer, as if it were new."""
+
+    def __init__(self, store: EventStore) -> None:
+        self._store = store
+
+    async def append(self, request: AppendRequest) -> AppendResult:
+        while True:
+            try:
+                return await append_once(self._store.log, self._store.codec, request)
+            except ConnectionLostError:
+                request = request._replace(events=[event._replace(event_id=uuid7()) for event in request.events])
+
+
+async def test_looking_for_the_ids_once_is_caught(
+    own_postgres: OwnPostgres, own_dsn: str, chance: random.Random
+) -> None:
+    async with setting(own_postgres, own_dsn, chance) as campaign:
+        campaign.store._appender = LooksOnce(campaign.store)
+        faults = await campaign.run(thirds(12, chance, How.AT_GATE), callers=1, transactions=False)
+
+    assert faults["phantom"]
+
+
+async def test_repeating_with_new_ids_is_caught(own_postgres: OwnPostgres, own_dsn: str, chance: random.Random) -> None:
+    async with setting(own_postgres, own_dsn, chance) as campaign:
+        campaign.store._appender = RepeatsWithNewIds(campaign.store)
+        faults = await campaign.run(thirds(24, chance, How.AT_GATE), callers=1, transactions=False)
+
+    assert faults["doubled"]
+    assert faults["false conflict"]
+
+
+async def test_asking_for_a_transactions_ids_without_waiting_for_its_end_is_caught(
+    own_postgres: OwnPostgres, own_dsn: str, chance: random.Random, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def looks_once(database: Database, written: dict[str, list[object]], _reason: str) -> bool:
+        stream_id, ids = next(iter(written.items()))
+        return bool(await database.fetch("events_by_ids", stream_id, ids))
+
+    monkeypatch.setattr("eventstore.store.postgres.has_committed", looks_once)
+    async with setting(own_postgres, own_dsn, chance) as campaign:
+        faults = await campaign.run(thirds(24, chance, How.AT_GATE, How.AT_STANDBY), callers=1)
+
+    assert faults["phantom"]
