@@ -29,7 +29,7 @@ MIN_POOL_SIZE: Final = 2
 """The least size of a pool: while a transaction holds one connection, its outcome is resolved on another."""
 POOL_TIMEOUT: Final = 10.0
 """How long a call waits for a free connection, in seconds: longer than any burst, shorter than people's patience."""
-_RELEASE_TIMEOUT: Final = 2.0
+_RELEASE_TIMEOUT: Final = 1.0
 """How long a cancelled statement may take to end before its connection is given up: the server may be deaf."""
 _MIN_SERVER: Final = 150000
 _CONNECT_TIMEOUT: Final = 10.0
