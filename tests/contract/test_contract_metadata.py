@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from eventstore import NO_STREAM, EventStore, Metadata, NewEvent, current_metadata, metadata
-from eventstore.errors import InvalidArgumentError
+from eventstore.codec.payload import MAX_METADATA_BYTES
+from eventstore.errors import InvalidArgumentError, UnstorablePayloadError
 from eventstore.metadata import NO_METADATA, caused_by
 from fixtures.shop import placed
 
@@ -141,3 +142,15 @@ WRONG: dict[str, dict[str, Any]] = {
 def test_metadata_that_cannot_be_stored_is_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgumentError):
         Metadata(**arguments)
+
+
+async def test_metadata_that_is_too_large_is_refused_before_anything_is_sent(any_store: EventStore) -> None:
+    fits = Metadata(extra={"note": "x" * (MAX_METADATA_BYTES - len('{"note": ""}'))})
+    too_large = Metadata(extra={"note": "é" * (MAX_METADATA_BYTES // 2)})
+
+    await any_store.append("order-1", [placed()], expected_version=NO_STREAM, metadata=fits)
+    with pytest.raises(UnstorablePayloadError, match=f"at most {MAX_METADATA_BYTES}"):
+        await any_store.append("order-2", [placed()], expected_version=NO_STREAM, metadata=too_large)
+
+    assert await recorded(any_store) == fits
+    assert [info.stream_id async for info in any_store.list_streams()] == ["order-1"]

@@ -237,6 +237,40 @@ async def test_a_transaction_that_is_still_committing_is_waited_for(
     assert await versions(store) == ([1, 2] if stream_exists else [1])
 
 
+@pytest.mark.parametrize(("when", "committed"), [(When.AFTER, True), (When.BEFORE, False)])
+async def test_what_a_savepoint_has_undone_says_nothing_of_the_transactions_outcome(
+    cut_store: EventStore, store: EventStore, proxy: TcpProxy, when: When, *, committed: bool
+) -> None:
+    """Its stream is not there although the transaction committed: one of the others is."""
+    raised = None
+    try:
+        async with cut_store.transaction() as tx:
+            with pytest.raises(ZeroDivisionError):
+                async with tx.connection.transaction():
+                    await tx.append("order-1", [placed()], expected_version=NO_STREAM)
+                    raise ZeroDivisionError
+            await tx.append("order-2", [placed()], expected_version=NO_STREAM)
+            proxy.cut_at(b"COMMIT", when)
+    except UnavailableError as error:
+        raised = error
+
+    assert (raised is None) == committed
+    assert await versions(store, "order-1") == []
+    assert await versions(store, "order-2") == ([1] if committed else [])
+
+
+async def test_a_connection_that_breaks_after_its_transaction_has_committed_is_no_failure(
+    cut_store: EventStore, store: EventStore, proxy: TcpProxy
+) -> None:
+    """Undoing the caller's session settings is all that is left to do by then."""
+    cut = proxy.cut_at(b"RESET ALL", When.BEFORE)
+    async with cut_store.transaction() as tx:
+        await tx.append("order-1", [placed()], expected_version=NO_STREAM)
+
+    assert cut.happened.is_set()
+    assert await versions(store) == [1]
+
+
 async def test_a_transaction_without_events_whose_commit_is_lost_says_that_nobody_knows(
     cut_store: EventStore, proxy: TcpProxy
 ) -> None:
