@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import asyncpg
 
-from eventstore.db.errors import connecting, translated
+from eventstore.db.errors import NotConnectedError, connecting, translated
 from eventstore.db.queries import Queries
 from eventstore.errors import (
     ClosedError,
     ConfigurationError,
-    UnavailableError,
     UnsupportedServerError,
     WrongEventLoopError,
 )
@@ -209,7 +208,7 @@ class Database:
                 with connecting():
                     return await pool.acquire()
         except TimeoutError:
-            raise UnavailableError(
+            raise NotConnectedError(
                 f"no connection within {self._pool_timeout:g} s: all {pool.get_max_size()} of the pool are in use, or "
                 "PostgreSQL does not answer; end transactions sooner, or raise pool_size"
             ) from None

@@ -111,7 +111,7 @@ def connecting(dsn: str | None = None) -> Iterator[None]:
     except (asyncpg.ClientConfigurationError, ValueError) as error:
         raise InvalidDsnError(_without_address(error)) from None
     except asyncpg.TooManyConnectionsError:
-        raise UnavailableError(
+        raise NotConnectedError(
             "PostgreSQL has no connection left: raise max_connections, or give the services smaller pools"
         ) from None
     except (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InsufficientResourcesError) as error:

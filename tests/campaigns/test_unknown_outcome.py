@@ -23,12 +23,14 @@ from enum import Enum
 
 import asyncpg
 import pytest
+from typing_extensions import override
 
 from eventstore import ANY, NO_STREAM, STREAM_EXISTS, AppendResult, EventStore, ExpectedVersion
 from eventstore.clock import uuid7
 from eventstore.db import ConnectionLostError, Database
 from eventstore.errors import UnavailableError
-from eventstore.store.appending import Appender, AppendRequest, append_once
+from eventstore.store.appending import Appender, DirectAppender, append_once
+from eventstore.store.log import AppendRequest
 from fixtures import shop
 from fixtures.campaigns import report
 from fixtures.holding import POLL_SECONDS, absent_standby, closed_gate, is_waited_for, prepare_holding
@@ -264,46 +266,43 @@ async def test_a_server_killed_at_a_commit_leaves_a_definite_and_true_answer(
 # --- the broken variants -------------------------------------------------------------------------------------------
 
 
-class LooksOnce:
+class LooksOnce(DirectAppender):
     """Merely looks for the ids after a lost answer: the old transaction commits later."""
 
-    def __init__(self, store: EventStore) -> None:
-        self._store = store
-
-    async def append(self, request: AppendRequest) -> AppendResult:
+    @override
+    async def append(self, request: AppendRequest, timeout: float | None = None) -> AppendResult:
         try:
-            return await append_once(self._store.log, self._store.codec, request)
+            return await append_once(self._log, self._codec, request)
         except ConnectionLostError:
             ids = [event.event_id for event in request.events]
-            if await self._store.log.events_by_ids(request.stream_id, ids):
-                return await append_once(self._store.log, self._store.codec, request._replace(look_up_ids=True))
+            if await self._log.events_by_ids(request.stream_id, ids):
+                return await append_once(self._log, self._codec, request._replace(look_up_ids=True))
             raise UnavailableError("it is not there, so it did not happen") from None
 
 
-class RepeatsWithNewIds:
+class RepeatsWithNewIds(DirectAppender):
     """Does the same again after a lost answer, as if it were new."""
 
-    def __init__(self, store: EventStore) -> None:
-        self._store = store
-
-    async def append(self, request: AppendRequest) -> AppendResult:
+    @override
+    async def append(self, request: AppendRequest, timeout: float | None = None) -> AppendResult:
         while True:
             try:
-                return await append_once(self._store.log, self._store.codec, request)
+                return await append_once(self._log, self._codec, request)
             except ConnectionLostError:
                 request = request._replace(events=[event._replace(event_id=uuid7()) for event in request.events])
 
 
-def take_appender(store: EventStore, appender: Appender) -> None:
+def take_appender(store: EventStore, kind: type[DirectAppender]) -> None:
     """Let a store send its appends another way."""
-    vars(store)["_appender"] = appender
+    appender: Appender = kind(store.log, store.codec)
+    store._appender = appender
 
 
 async def test_looking_for_the_ids_once_is_caught(
     own_postgres: OwnPostgres, own_dsn: str, chance: random.Random
 ) -> None:
     async with setting(own_postgres, own_dsn, chance) as campaign:
-        take_appender(campaign.store, LooksOnce(campaign.store))
+        take_appender(campaign.store, LooksOnce)
         faults = await campaign.run(thirds(12, chance, How.AT_GATE), transactions=0)
 
     assert faults["phantom"]
@@ -311,7 +310,7 @@ async def test_looking_for_the_ids_once_is_caught(
 
 async def test_repeating_with_new_ids_is_caught(own_postgres: OwnPostgres, own_dsn: str, chance: random.Random) -> None:
     async with setting(own_postgres, own_dsn, chance) as campaign:
-        take_appender(campaign.store, RepeatsWithNewIds(campaign.store))
+        take_appender(campaign.store, RepeatsWithNewIds)
         faults = await campaign.run(thirds(24, chance, How.AT_GATE), transactions=0)
 
     assert faults["doubled"]
