@@ -108,8 +108,13 @@ class DirectAppender:
         except ConnectionLostError as error:
             return await self.resolve(request, str(error))
 
-    async def resolve(self, request: AppendRequest, reason: str) -> AppendResult:
+    async def resolve(self, request: AppendRequest, reason: str, until: float | None = None) -> AppendResult:
         """Find out whether an append happened whose answer was lost, by sending it again with the same ids.
+
+        Args:
+            request: The append.
+            reason: Why its answer was lost.
+            until: When to give up, by the loop's clock; those whose answers were lost together give up together.
 
         Raises:
             OutcomeUnknownError: Nobody could be asked in time.
@@ -118,7 +123,7 @@ class DirectAppender:
         request = request._replace(look_up_ids=True)
         backoff = Backoff(first=0.05, most=1.0)
         try:
-            async with asyncio.timeout(RESOLVE_SECONDS):
+            async with asyncio.timeout_at(until or give_up_at()):
                 while True:
                     try:
                         return await append_once(self._log, self._codec, request)
@@ -126,6 +131,11 @@ class DirectAppender:
                         await backoff.wait()
         except TimeoutError:
             raise no_answer(request, reason) from None
+
+
+def give_up_at() -> float:
+    """Return when an answer that is lost now is asked for no longer, by the loop's clock."""
+    return asyncio.get_running_loop().time() + RESOLVE_SECONDS
 
 
 def no_answer(request: AppendRequest, reason: str) -> OutcomeUnknownError:

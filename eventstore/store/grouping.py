@@ -29,7 +29,7 @@ from eventstore.errors import (
     WrongExpectedVersionError,
 )
 from eventstore.lifecycle import Budget
-from eventstore.store.appending import DirectAppender, appended, no_answer
+from eventstore.store.appending import DirectAppender, appended, give_up_at, no_answer
 from eventstore.store.queueing import AppendQueue, Pending
 
 if TYPE_CHECKING:
@@ -228,15 +228,18 @@ class GroupingAppender:
 
     def _one_by_one(self, batch: Sequence[Pending], *, lost: str | None = None) -> None:
         """Carry out appends that cannot share a call; `lost` says why it is unknown whether they happened."""
+        until = give_up_at()
         for stream_id, pending in _by_stream(batch).items():
-            self._spawn(self._carry_out(stream_id, pending, lost))
+            self._spawn(self._carry_out(stream_id, pending, lost, until))
 
-    async def _carry_out(self, stream_id: str, pending: Sequence[Pending], lost: str | None) -> None:
+    async def _carry_out(self, stream_id: str, pending: Sequence[Pending], lost: str | None, until: float) -> None:
         for each in pending:
             async with self._alone:
                 try:
                     result = await (
-                        self._direct.append(each.request) if lost is None else self._direct.resolve(each.request, lost)
+                        self._direct.append(each.request)
+                        if lost is None
+                        else self._direct.resolve(each.request, lost, until)
                     )
                 except Exception as error:  # noqa: BLE001 - it is the caller's
                     _refuse(each, error)

@@ -27,8 +27,11 @@ from eventstore import ANY, NO_STREAM, AppendResult, EventStore
 from eventstore.devserver.accounts import server_account
 from eventstore.errors import OutcomeUnknownError, UnavailableError
 from eventstore.lifecycle import Backoff
+from eventstore.store import appending
+from eventstore.store.grouping import LANES
 from fixtures import shop
 from fixtures.campaigns import report
+from fixtures.holding import POLL_SECONDS
 from fixtures.ledger import Answer, Attempt, Ledger
 from fixtures.own_postgres import DURABLE, OwnPostgres
 from fixtures.run import Run
@@ -322,6 +325,36 @@ async def call_until(enough: asyncio.Event, service: Client, size: int = 0) -> s
         if now != {Answer.ACKNOWLEDGED}:
             await backoff.wait()
     return answers
+
+
+async def test_a_server_that_stays_away_keeps_nobody_waiting_longer_than_it_is_asked(
+    own_postgres: OwnPostgres, own_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers that were lost together are given up together, however few connections can ask for them."""
+    monkeypatch.setattr(appending, "RESOLVE_SECONDS", 0.5)
+    async with client(own_dsn) as service:
+        async with connected(own_dsn) as holder:
+            await holder.execute("BEGIN; LOCK TABLE eventstore.events IN ACCESS EXCLUSIVE MODE")
+            calling = asyncio.create_task(service.calls(40))
+            await until_locked_out(holder)
+            await own_postgres.kill()
+            async with asyncio.timeout(WORKS_AGAIN_SECONDS):
+                attempts = await calling
+            await own_postgres.start()
+            await service.works_again()
+
+        assert {attempt.answer for attempt in attempts} == {Answer.UNKNOWN}
+        assert await service.faults() == {}
+
+
+async def until_locked_out(holder: asyncpg.Connection) -> None:
+    """Return once two batches wait for what the holder has locked."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    async with asyncio.timeout(WORKS_AGAIN_SECONDS):
+        while True:
+            if await holder.fetchval(waiting) >= LANES:
+                return
+            await asyncio.sleep(POLL_SECONDS)
 
 
 def test_the_campaigns_server_is_durable() -> None:
