@@ -90,6 +90,7 @@ DECLARE
     floor bigint;
 BEGIN
     SELECT CASE WHEN is_called THEN last_value ELSE 0 END INTO drawn FROM {schema}.events_global_position_seq;
+    -- step: locks
     SELECT min((classid::bigint << 32 | objid::bigint) & x'ffffffffffff'::bigint) INTO floor
       FROM pg_catalog.pg_locks
      WHERE locktype = 'advisory'
