@@ -96,9 +96,9 @@ class LogFollower:
         now = asyncio.get_running_loop().time()
         if drawn == self._drawn and self._settled and now < self._ask_anyway_at:
             return False
-        self._drawn = drawn
-        self._ask_anyway_at = now + _ASK_ANYWAY
         mark = await self._log.high_water()
+        self._drawn = drawn  # only now: whoever was interrupted while asking has to ask again
+        self._ask_anyway_at = now + _ASK_ANYWAY
         self._settled = mark >= drawn
         self._mark = mark
         return mark > self._read_up_to
