@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import asyncpg
 
-from eventstore.db.errors import NotConnectedError, connecting, translated
+from eventstore.db.errors import ConnectionLostError, NotConnectedError, connecting, translated
 from eventstore.db.queries import Queries
 from eventstore.errors import (
     ClosedError,
@@ -66,16 +66,26 @@ class Session(Protocol):
 
 
 class ConnectionSession:
-    """Runs queries on one connection, which is inside a transaction that somebody else began."""
+    """Runs queries on one connection, which is inside a transaction that somebody else began.
 
-    def __init__(self, connection: Connection, queries: Queries) -> None:
+    Attributes:
+        is_open: Whether we hold the connection: if it is gone, then because it broke, not because it was given back.
+    """
+
+    def __init__(self, connection: Connection, queries: Queries, *, is_open: bool = False) -> None:
         self.connection = connection
         self.queries = queries
+        self.is_open = is_open
 
     async def fetch(self, name: str, *args: Any) -> list[Row]:
         """Run a named query and return its rows."""
-        with translated(self.queries.schema):
-            rows: list[Row] = await self.connection.fetch(self.queries[name], *args)
+        try:
+            with translated(self.queries.schema):
+                rows: list[Row] = await self.connection.fetch(self.queries[name], *args)
+        except ClosedError:
+            if self.is_open:  # asyncpg's pool takes a connection back as soon as it breaks
+                raise ConnectionLostError("the connection to PostgreSQL broke") from None
+            raise
         return rows
 
     async def fetchrow(self, name: str, *args: Any) -> Row | None:
@@ -244,12 +254,15 @@ class Database:
         with translated(self.schema):
             transaction = connection.transaction(isolation="read_committed")  # refused if it was closed meanwhile
             await transaction.start()
+        session = ConnectionSession(connection, self.queries, is_open=True)
         try:
-            yield ConnectionSession(connection, self.queries)
+            yield session
         except BaseException:
             with contextlib.suppress(*_FAILURES):
                 await transaction.rollback()  # what the block raised matters more than a broken connection
             raise
+        finally:
+            session.is_open = False
         with translated(self.schema):
             await (transaction.commit() if keep else transaction.rollback())
 

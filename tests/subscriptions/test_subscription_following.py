@@ -54,6 +54,27 @@ class CountingLog:
         return await self._log.high_water()
 
 
+class InterruptedLog(CountingLog):
+    """A log whose reader is interrupted while it asks for the mark, once."""
+
+    async def high_water(self) -> int:
+        if self.marks == 0:
+            self.marks += 1
+            raise asyncio.CancelledError
+        return await super().high_water()
+
+
+async def test_a_follower_that_was_interrupted_while_asking_asks_again(any_store: EventStore) -> None:
+    log = InterruptedLog(any_store.log)
+    follower = LogFollower(log, Checkpoint())  # type: ignore[arg-type]
+    follower._settled = True  # as after an answer that left nothing open
+    await fill(any_store, 1)
+    with pytest.raises(asyncio.CancelledError):
+        await follower.next_now()
+
+    assert streams(*await drain(follower)) == ["order-1"]
+
+
 async def test_the_log_comes_in_batches_and_then_ends(any_store: EventStore) -> None:
     await fill(any_store, 7)
     follower = LogFollower(any_store.log, Checkpoint(), batch=3)
