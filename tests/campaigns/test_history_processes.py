@@ -1,7 +1,7 @@
 """Eight processes append to shared streams and follow the log at once; their histories are merged and judged.
 
-    make campaign            the long form: 2,000 appends a process
-    make test                the quick form: 60
+make campaign            the long form: 2,000 appends a process
+make test                the quick form: 60
 """
 
 from __future__ import annotations
@@ -60,18 +60,21 @@ class Worker:
 
 
 @contextmanager
-def workers(dsn: str, appends: int, seed: int) -> Iterator[Sequence[Worker]]:
+def workers(dsn: str, appends: int, seed: int, processes: int) -> Iterator[Sequence[Worker]]:
     with ExitStack() as stack:
         started = []
-        for number in range(PROCESSES):
+        for number in range(processes):
             started.append(Worker(dsn, number, appends, seed))
             stack.callback(started[-1].end)
         yield started
 
 
-async def play(dsn: str, connection: asyncpg.Connection, appends: int, seed: int) -> History:
+async def play(
+    dsn: str, connection: asyncpg.Connection, appends: int, seed: int, processes: int = PROCESSES
+) -> History:
     """Let all processes work, and return their merged history."""
-    with workers(dsn, appends, seed) as started:
+    quiet = 0.0
+    with workers(dsn, appends, seed, processes) as started:
         for state in ("ready", "written"):
             for worker in started:
                 worker.wait_for(state)
@@ -96,11 +99,11 @@ async def test_eight_processes_at_once_append_and_follow_correctly(
     assert len({append.event_ids[0].split("/")[0] for append in history.appends}) == PROCESSES
 
 
-async def test_one_event_withheld_from_one_of_eight_processes_is_found(
+async def test_one_event_withheld_from_one_of_several_processes_is_found(
     dsn: str, connection: asyncpg.Connection
 ) -> None:
     """The merged history is judged as sharply as a small one."""
-    history = await play(dsn, connection, 20, seed=1)
+    history = await play(dsn, connection, 40, seed=1, processes=2)
     withheld = history.log[len(history.log) // 2]
     victim = history.log_reads[0].reader
     history.log_reads = [_without(read, withheld) if read.reader == victim else read for read in history.log_reads]

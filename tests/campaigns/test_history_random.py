@@ -1,7 +1,7 @@
 """Random schedules through the public API, with aborts, transactions, delays, cancelled callers and cut connections.
 
-    make campaign            the long form: 10,000 schedules
-    make test                the quick form: 300 schedules
+make campaign            the long form: 10,000 schedules
+make test                the quick form: 300 schedules
 """
 
 from __future__ import annotations

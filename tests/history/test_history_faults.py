@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from eventstore.subscriptions import LogFollower
 from fixtures.history.chance import play_random, random_bench
 from fixtures.history.conductor import conducting, some_schedules
 from fixtures.history.faults import FAULTS, BoundFollower, FailsNeighbours, QuietFollower, naive_follower
@@ -22,9 +23,7 @@ MOST = 2000
 async def test_the_checker_fails_a_build_that_is_wrong_in_one_thing(dsn: str, name: str) -> None:
     fault = FAULTS[name]
     found: set[Verdict] = set()
-    async with conducting(
-        dsn, edits=fault.edits, gates=fault.gates, make_follower=fault.make_follower
-    ) as conductor:
+    async with conducting(dsn, edits=fault.edits, gates=fault.gates, make_follower=fault.make_follower) as conductor:
         for schedule in itertools.islice(some_schedules(3, random.Random(4)), MOST):
             found |= verdicts(await conductor.play(schedule, fault.scene))
             if fault.verdict in found:
@@ -37,8 +36,8 @@ async def test_the_checker_fails_a_build_that_is_wrong_in_one_thing(dsn: str, na
 async def test_the_checker_passes_the_true_build_under_the_same_schedules(dsn: str, name: str) -> None:
     """So it is the edit that it finds, not the gates or the scene."""
     fault = FAULTS[name]
-    follower = BoundFollower if fault.make_follower is BoundFollower else None
-    async with conducting(dsn, gates=fault.gates, **({"make_follower": follower} if follower else {})) as conductor:
+    follower = BoundFollower if fault.make_follower is BoundFollower else LogFollower
+    async with conducting(dsn, gates=fault.gates, make_follower=follower) as conductor:
         for schedule in itertools.islice(some_schedules(3, random.Random(4)), 100):
             Judge().accept(schedule, await conductor.play(schedule, fault.scene))
 
@@ -46,9 +45,7 @@ async def test_the_checker_passes_the_true_build_under_the_same_schedules(dsn: s
 async def test_the_checker_fails_a_batch_that_fails_its_neighbours(dsn: str) -> None:
     async with random_bench(dsn) as bench:
         bench.store._appender = FailsNeighbours(bench.store)  # type: ignore[assignment]
-        found = {
-            verdict for number in range(30) for verdict in verdicts(await play_random(bench, number, seed=1))
-        }
+        found = {verdict for number in range(30) for verdict in verdicts(await play_random(bench, number, seed=1))}
 
     assert Verdict.NO_CAUSE in found
 
@@ -56,9 +53,7 @@ async def test_the_checker_fails_a_batch_that_fails_its_neighbours(dsn: str) -> 
 @pytest.mark.parametrize(
     ("make_follower", "verdict"), [(naive_follower, Verdict.SKIPPED), (QuietFollower, Verdict.STALE)]
 )
-async def test_random_schedules_show_a_wrong_reader(
-    dsn: str, make_follower: MakeFollower, verdict: Verdict
-) -> None:
+async def test_random_schedules_show_a_wrong_reader(dsn: str, make_follower: MakeFollower, verdict: Verdict) -> None:
     found: set[Verdict] = set()
     async with random_bench(dsn, make_follower) as bench:
         for number in range(300):
