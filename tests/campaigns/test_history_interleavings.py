@@ -75,3 +75,16 @@ async def test_interleavings_on_a_sequence_that_was_never_called_are_correct(
             scene = Scene(one_stream=chance.random() < 0.5, expected=(0,), never_called=True)
             judge.accept(schedule, await conductor.play(schedule, scene))
     judge.report("never-called sequence")
+
+
+async def test_interleavings_of_two_writers_that_begin_one_stream_are_correct(
+    dsn: str, pytestconfig: pytest.Config
+) -> None:
+    """Both have looked for the stream's row, and found none, before either makes it."""
+    judge = Judge()
+    many = 5_000 if pytestconfig.getoption("campaign") else 100
+    chance = random.Random(announced_seed())
+    async with conducting(dsn, gates=("begin_streams", "insert")) as conductor:
+        for schedule in itertools.islice(some_schedules(3, chance), many):
+            judge.accept(schedule, await conductor.play(schedule, ONE_STREAM))
+    judge.report("two writers begin one stream")
