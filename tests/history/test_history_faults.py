@@ -44,7 +44,7 @@ async def test_the_checker_passes_the_true_build_under_the_same_schedules(dsn: s
 
 async def test_the_checker_fails_a_batch_that_fails_its_neighbours(dsn: str) -> None:
     async with random_bench(dsn) as bench:
-        bench.store._appender = FailsNeighbours(bench.store)  # type: ignore[assignment]
+        bench.store._appender = FailsNeighbours(bench.store)
         found = {verdict for number in range(30) for verdict in verdicts(await play_random(bench, number, seed=1))}
 
     assert Verdict.NO_CAUSE in found
