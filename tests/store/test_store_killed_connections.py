@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import asyncpg
 import pytest
 
@@ -43,3 +45,19 @@ async def test_a_connection_that_breaks_after_the_commit_takes_nothing_back(prox
 
         assert proxy.was_cut.is_set()
         assert [event.stream_id for event in await store.read_all().to_list()] == ["order-1"]
+
+
+async def test_a_connection_that_breaks_while_its_caller_is_cancelled_does_not_hide_the_cancellation(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """asyncpg's pool then takes the connection back by itself, and objects to being given it once more."""
+    release = asyncpg.Pool.release
+
+    async def released_twice(pool: asyncpg.Pool, connection: Any) -> None:
+        await release(pool, connection)
+        raise asyncpg.InternalClientError("PoolConnectionHolder.release() called on a free connection holder")
+
+    monkeypatch.setattr(asyncpg.Pool, "release", released_twice)
+
+    await store.append("order-1", [placed()], expected_version=NO_STREAM)
+    assert await store.stream_info("order-1") is not None
