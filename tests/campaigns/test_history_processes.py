@@ -1,6 +1,6 @@
 """Eight processes append to shared streams and follow the log at once; their histories are merged and judged.
 
-make campaign            the long form: 2,000 appends a process
+make campaign            the long form: 1,000 appends a process
 make test                the quick form: 60
 """
 
@@ -24,14 +24,14 @@ from fixtures.history.recording import final_log
 
 TESTS = Path(__file__).parent.parent
 PROCESSES = 8
-STREAMS = 5
+LEAST_STREAMS = 5
 
 
 class Worker:
     """A process of `fixtures.history.process`."""
 
     def __init__(self, dsn: str, number: int, appends: int, seed: int) -> None:
-        arguments = [dsn, f"process {number}", str(STREAMS), str(appends), str(seed)]
+        arguments = [dsn, f"process {number}", str(max(LEAST_STREAMS, appends // 25)), str(appends), str(seed)]
         paths = os.pathsep.join([str(TESTS.parent), str(TESTS)])
         self._popen = subprocess.Popen(  # noqa: S603
             [sys.executable, "-m", "fixtures.history.process", *arguments],
@@ -91,7 +91,7 @@ async def test_eight_processes_at_once_append_and_follow_correctly(
     dsn: str, connection: asyncpg.Connection, pytestconfig: pytest.Config
 ) -> None:
     judge = Judge()
-    history = await play(dsn, connection, 2_000 if pytestconfig.getoption("campaign") else 60, announced_seed())
+    history = await play(dsn, connection, 1_000 if pytestconfig.getoption("campaign") else 60, announced_seed())
 
     judge.accept("eight processes", history)
 
