@@ -3,9 +3,9 @@
     python -m benchmarks.peers_order              all peers, on PostgreSQL as `eventstore dev` starts it
     python -m benchmarks.peers_order logicblocks  one of them
 
-Each peer gets an environment of its own below .eventstore/peers, with the versions named here; PEERS_PYTHON names a
-Python 3.13, which two of them need; MESSAGE_DB_SQL the folder `database` of the npm package @eventide/message-db 1.3.1. What is counted is in docs/history.md. oop-es-pg has no log over all streams to
-follow, so there is nothing of this kind to check.
+Each peer gets an environment of its own below .eventstore/peers, with the versions named here. PEERS_PYTHON names a
+Python 3.13, which two of them need; MESSAGE_DB_SQL the folder `database` of the npm package @eventide/message-db 1.3.1.
+What is counted is in docs/history.md. oop-es-pg has no log over all streams, so there is nothing of this kind to check.
 
 This file runs twice: as the judge, in the project's environment, and (`--play`) inside the peer's, where it imports
 nothing but the peer.
