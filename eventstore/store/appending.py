@@ -172,6 +172,8 @@ async def append_once(log: Log, codec: Codec, request: AppendRequest) -> AppendR
         return _original_result(codec, request, known)
     if outcome.kind == "wrong_version":
         raise WrongExpectedVersionError(request.stream_id, request.expected, outcome.version)
+    if outcome.kind == "busy":  # begun by another transaction between two statements: now there is a row to wait for
+        return await append_once(log, codec, request)
     return appended(request, outcome)
 
 
