@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import asyncpg
 
-from eventstore.db.errors import ConnectionLostError, NotConnectedError, connecting, translated
+from eventstore.db.errors import ConnectionLostError, connecting, translated
 from eventstore.db.queries import Queries
 from eventstore.errors import (
     ClosedError,
     ConfigurationError,
+    NotConnectedError,
     UnsupportedServerError,
     WrongEventLoopError,
 )

@@ -1,7 +1,7 @@
 """Holds Python peers to the history checker: many writers, one follower of the whole log, each as its peer documents.
 
-    python -m benchmarks.peers_order              all peers, on PostgreSQL as `eventstore dev` starts it
-    python -m benchmarks.peers_order logicblocks  one of them
+    python -m benchmarks.peers.order              all peers, on PostgreSQL as `eventstore dev` starts it
+    python -m benchmarks.peers.order logicblocks  one of them
 
 Each peer gets an environment of its own below .eventstore/peers, with the versions named here. PEERS_PYTHON names a
 Python 3.13, which two of them need; MESSAGE_DB_SQL the folder `database` of the npm package @eventide/message-db 1.3.1.
@@ -26,12 +26,13 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 from uuid import UUID, uuid4
 
-ROOT: Final = Path(__file__).parent.parent
+ROOT: Final = Path(__file__).parent.parent.parent
 WRITERS: Final = 16
 APPENDS: Final = 100
 LARGEST: Final = 30
@@ -275,7 +276,7 @@ async def play(peer: Peer, dsn: str, seed: int) -> dict[str, Any]:
     written = asyncio.Event()
 
     async def write(number: int) -> None:
-        chance = random.Random(f"{seed}/{number}")  # noqa: S311 - a schedule, no secret
+        chance = random.Random(f"{seed}/{number}")
         stream, version = UUID(int=chance.getrandbits(128), version=4), 0
         for _ in range(APPENDS):
             many = chance.choice([1, 1, 1, 2, LARGEST])
@@ -316,7 +317,7 @@ async def play(peer: Peer, dsn: str, seed: int) -> dict[str, Any]:
     return {"appends": appends, "log_reads": reads, "stream_reads": [], "log": log, "quiet": []}
 
 
-PLAYERS: Final = {
+PLAYERS: Final[dict[str, Callable[[], Peer]]] = {
     "eventsourcing": Eventsourcing,
     "eventsource_py": EventsourcePy,
     "logicblocks": Logicblocks,
@@ -335,8 +336,8 @@ def environment(name: str) -> Path:
     if not (home / "complete").exists():
         shutil.rmtree(home, ignore_errors=True)
         base = os.environ.get("PEERS_PYTHON") or shutil.which("python3.13") or sys.executable
-        subprocess.run([base, "-m", "venv", home], check=True)  # noqa: S603 - our own arguments
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *PEERS[name]], check=True)  # noqa: S603
+        subprocess.run([base, "-m", "venv", home], check=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *PEERS[name]], check=True)
         (home / "complete").touch()
     return python
 
@@ -347,8 +348,8 @@ def judge(name: str, dsn: str, seed: int) -> str:
     from fixtures.history.checker import check
     from fixtures.history.process import read_back
 
-    command = [environment(name), __file__, "--play", name, dsn, str(seed)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603 - our own arguments
+    command = [str(environment(name)), __file__, "--play", name, dsn, str(seed)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     history = read_back(done.stdout.splitlines()[-1])
     found = Counter(finding.verdict.value for finding in check(history))
     verdicts = ", ".join(f"{times} {what}" for what, times in sorted(found.items())) or "nothing"
@@ -358,8 +359,8 @@ def judge(name: str, dsn: str, seed: int) -> str:
 def main() -> None:
     """Play the peers that are named, or all."""
     if sys.argv[1:2] == ["--play"]:
-        _, _, name, dsn, seed = sys.argv
-        history = asyncio.run(play(PLAYERS[name](), dsn, int(seed)))
+        _, _, player, address, number = sys.argv
+        history = asyncio.run(play(PLAYERS[player](), address, int(number)))
         print(json.dumps(history))
         return
     from eventstore.devserver import start_postgres
