@@ -44,7 +44,7 @@ class Pending:
     def __init__(self, request: AppendRequest, answer: asyncio.Future[AppendResult]) -> None:
         self.request = request
         self.answer = answer
-        self.weight = sum([len(event.data) for event in request.events], _OVERHEAD)
+        self.weight = sum([len(event.data) + len(event.metadata or "") for event in request.events], _OVERHEAD)
         self.is_sent = False
 
 

@@ -28,6 +28,7 @@ class Answer:
 class Event:
     def __init__(self, size: int) -> None:
         self.data = "x" * size
+        self.metadata = None
 
 
 def pending(stream: str, *, look_up_ids: bool = False, size: int = 10) -> Pending:
