@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -12,6 +11,7 @@ import asyncpg
 from benchmarks import ours, raw
 from benchmarks.domain import deposit
 from benchmarks.results import OURS, Row
+from eventstore import bulk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -53,15 +53,11 @@ async def measure(context: Context) -> Row:
                 await connection.close()
 
     subjects: dict[str, Subject] = {COPY: by_copy}
-    bulk = _bulk()
-    if bulk is None:
-        row.missing[OURS] = "this version has no bulk import"
-    else:
-        models = _models(bulk, records)
-        subjects |= {
-            OURS: importing(lambda: models),
-            FROM_FILE: importing(lambda: bulk.read_jsonl(file.read_bytes().splitlines())),
-        }
+    models = _models(records)
+    subjects |= {
+        OURS: importing(lambda: models),
+        FROM_FILE: importing(lambda: bulk.read_jsonl(file.read_bytes().splitlines())),
+    }
     await context.run(row, subjects)
     row.compare(f"over {COPY} into the same indexed table", "COPY", OURS, COPY, at_least=0.6)
     row.notes.append(
@@ -71,15 +67,7 @@ async def measure(context: Context) -> Row:
     return row
 
 
-def _bulk() -> Any:
-    """Return the bulk module: THE ADAPTER TO COMPLETE with a plain import, once this branch has it."""
-    try:
-        return importlib.import_module("eventstore.bulk")
-    except ImportError:
-        return None
-
-
-def _models(bulk: Any, records: list[tuple[Any, ...]]) -> list[Any]:
+def _models(records: list[tuple[Any, ...]]) -> list[bulk.ImportedEvent]:
     return [
         bulk.ImportedEvent(
             stream_id=record[0],

@@ -103,7 +103,7 @@ async def import_events(
     if chunk < 1:
         raise InvalidArgumentError(f"a chunk has 1 row at least, not {chunk}")
     began = perf_counter()
-    refused = () if skip_inline else store._hooked_types  # noqa: SLF001 - the store knows what runs inside its appends
+    refused = () if skip_inline else store.hooked_types
     encoder = RowEncoder(store.codec, name, refused)
     writer = (ChunkChecker if dry_run else ChunkWriter)(store.database, name)
     run = _Run(store, name, encoder, writer, on_progress or (lambda _: None))

@@ -73,7 +73,8 @@ class EventStore(Operations):
         super().__init__(backend.log, codec)
         self._backend = backend
         self._hooks = hooks
-        self._hooked_types = frozenset(name for hook in hooks for name in hook.event_types)
+        self.hooked_types = frozenset(name for hook in hooks for name in hook.event_types)
+        """The stored names of the events that something handles inside their append, such as inline projections."""
         self._appender = backend.appender(codec)
         self._open_transactions: dict[asyncio.Task[Any] | None, list[Transaction]] = {}
         self._is_open = True
@@ -159,7 +160,7 @@ class EventStore(Operations):
         """Append events to a stream, all or none; see `Operations.append`."""
         request = self._request(stream_id, events, expected_version, metadata)
         self._check_open(request.stream_id)
-        if self._hooked_types.isdisjoint([event.event_type for event in request.events]):
+        if self.hooked_types.isdisjoint([event.event_type for event in request.events]):
             return await self._appender.append(request, timeout)
         try:
             async with asyncio.timeout(timeout):
