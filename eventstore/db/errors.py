@@ -118,7 +118,7 @@ def connecting(dsn: str | None = None) -> Iterator[None]:
         raise NotConnectedError(
             f"PostgreSQL cannot be reached ({type(error).__name__}): check that it runs and that the DSN names it"
         ) from None
-    except asyncpg.CannotConnectNowError:
+    except asyncpg.OperatorInterventionError:  # it is not ready yet, or was killed while it let us in
         raise NotConnectedError("PostgreSQL is starting up or shutting down: try again in a moment") from None
 
 

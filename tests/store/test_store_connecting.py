@@ -97,7 +97,7 @@ async def test_a_server_that_cannot_be_reached_is_unavailable(host: str) -> None
     assert error.retryable
 
 
-@pytest.mark.parametrize("sqlstate", ["57P03", "53300"])
+@pytest.mark.parametrize("sqlstate", ["57P01", "57P02", "57P03", "53300"])
 async def test_a_server_that_takes_nobody_in_just_now_is_unavailable(sqlstate: str) -> None:
     async with fake_postgres(refusal(sqlstate, "not now")) as address:
         error = await failure(f"postgresql://user:{PASSWORD}@{address}/shop")
