@@ -144,6 +144,7 @@ async def kill_under_writers(
         enough: Stop after so many lost events, if a loss is what is looked for.
     """
     ledger = Ledger()
+    killed = 0
     await ledger.prepare(dsn)
     async with AsyncExitStack() as stack:
         stores = [await stack.enter_async_context(EventStore.open(dsn, shop.app)) for _ in range(2)]
@@ -156,6 +157,7 @@ async def kill_under_writers(
                 await asyncio.gather(*(writer.acknowledged(ACKNOWLEDGED_BETWEEN_KILLS) for writer in writers))
             await asyncio.sleep(chance.uniform(0, LATEST_KILL))  # not a wait for anything: the kill is to be anywhere
             await server.kill()
+            killed += 1
             await server.start()
             if enough and len((await ledger.faults(dsn)).get("lost", [])) >= enough:
                 break
@@ -163,7 +165,7 @@ async def kill_under_writers(
             await asyncio.gather(*(writer.acknowledged(1) for writer in writers))
         for writer in writers:
             writer.stop()
-    report(f"durability: {kills} kills, {len(ledger.attempts)} calls: {ledger.counts()}")
+    report(f"durability: {killed} kills, {len(ledger.attempts)} calls: {ledger.counts()}")
     return await ledger.faults(dsn)
 
 
