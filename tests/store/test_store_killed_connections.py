@@ -53,8 +53,8 @@ async def test_a_connection_that_breaks_while_its_caller_is_cancelled_does_not_h
     """asyncpg's pool then takes the connection back by itself, and objects to being given it once more."""
     release = asyncpg.Pool.release
 
-    async def released_twice(pool: asyncpg.Pool, connection: Any) -> None:
-        await release(pool, connection)
+    async def released_twice(pool: asyncpg.Pool, connection: Any, **options: Any) -> None:
+        await release(pool, connection, **options)
         raise asyncpg.InternalClientError("PoolConnectionHolder.release() called on a free connection holder")
 
     monkeypatch.setattr(asyncpg.Pool, "release", released_twice)
