@@ -90,6 +90,16 @@ class TransactionConflictError(ConcurrencyError):
     """PostgreSQL ended the transaction in favour of another one (deadlock, serialisation); nothing of it happened."""
 
 
+class TransactionAbortedError(EventStoreError):
+    """A statement in the transaction failed and its error was caught: PostgreSQL has rolled everything back."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a statement in this transaction failed, so PostgreSQL rolled all of it back, appends included: put a "
+            "savepoint (async with tx.connection.transaction()) around what may fail, and run the transaction again"
+        )
+
+
 class LeaseLostError(ConcurrencyError):
     """Another instance holds the lease of this worker now; this one stopped before it could do harm."""
 

@@ -76,6 +76,8 @@ BEGINNING: Final = Position(0)
 
 def position_number(position: Position) -> int:
     """Return the number inside a position, for the modules that write it to PostgreSQL or Kafka."""
+    if not isinstance(position, Position):
+        raise InvalidArgumentError(f"{position!r} is not a Position: Position.parse() makes one of a text")
     return position._value  # noqa: SLF001 - the one place that opens it
 
 

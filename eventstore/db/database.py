@@ -70,23 +70,27 @@ class ConnectionSession:
     """Runs queries on one connection, which is inside a transaction that somebody else began.
 
     Attributes:
-        is_open: Whether we hold the connection: if it is gone, then because it broke, not because it was given back.
+        is_open: Whether the transaction is still ours: afterwards, what is written here would commit at once.
     """
 
-    def __init__(self, connection: Connection, queries: Queries, *, is_open: bool = False) -> None:
+    def __init__(self, connection: Connection, queries: Queries) -> None:
         self.connection = connection
         self.queries = queries
-        self.is_open = is_open
+        self.is_open = True
 
     async def fetch(self, name: str, *args: Any) -> list[Row]:
-        """Run a named query and return its rows."""
+        """Run a named query and return its rows.
+
+        Raises:
+            ClosedError: The transaction has ended.
+        """
+        if not self.is_open:
+            raise ClosedError("transaction")
         try:
             with translated(self.queries.schema):
                 rows: list[Row] = await self.connection.fetch(self.queries[name], *args)
-        except ClosedError:
-            if self.is_open:  # asyncpg's pool takes a connection back as soon as it breaks
-                raise ConnectionLostError("the connection to PostgreSQL broke") from None
-            raise
+        except ClosedError:  # asyncpg's pool takes a connection back as soon as it breaks
+            raise ConnectionLostError("the connection to PostgreSQL broke") from None
         return rows
 
     async def fetchrow(self, name: str, *args: Any) -> Row | None:
@@ -105,6 +109,24 @@ class ConnectionSession:
             await self.connection.copy_to_table(
                 table, source=each(), columns=columns, schema_name=self.queries.schema, format="binary"
             )
+
+
+class PinnedSession:
+    """Runs queries on one connection of a pool, each in a transaction of its own."""
+
+    def __init__(self, database: Database, connection: Connection) -> None:
+        self.queries = database.queries
+        self._database = database
+        self._connection = connection
+
+    async def fetch(self, name: str, *args: Any) -> list[Row]:
+        """Run a named query and return its rows."""
+        return await self._database.fetch_on(self._connection, name, *args)
+
+    async def fetchrow(self, name: str, *args: Any) -> Row | None:
+        """Run a named query and return its first row."""
+        rows = await self.fetch(name, *args)
+        return rows[0] if rows else None
 
 
 class Database:
@@ -227,12 +249,22 @@ class Database:
     async def fetch(self, name: str, *args: Any) -> list[Row]:
         """Run a named query in a transaction of its own and return its rows."""
         async with self.connection() as connection:
-            if self._says_isolation:
-                async with self.transaction_on(connection) as session:
-                    return await session.fetch(name, *args)
-            with translated(self.schema):
-                rows: list[Row] = await connection.fetch(self.queries[name], *args)
+            return await self.fetch_on(connection, name, *args)
+
+    async def fetch_on(self, connection: Connection, name: str, *args: Any) -> list[Row]:
+        """Run a named query in a transaction of its own on a connection, and return its rows."""
+        if self._says_isolation:
+            async with self.transaction_on(connection) as session:
+                return await session.fetch(name, *args)
+        with translated(self.schema):
+            rows: list[Row] = await connection.fetch(self.queries[name], *args)
         return rows
+
+    @asynccontextmanager
+    async def pinned(self) -> AsyncIterator[PinnedSession]:
+        """Keep one connection for several queries, each in a transaction of its own."""
+        async with self.connection() as connection:
+            yield PinnedSession(self, connection)
 
     async def fetchrow(self, name: str, *args: Any) -> Row | None:
         """Run a named query in a transaction of its own and return its first row."""
@@ -255,7 +287,7 @@ class Database:
         with translated(self.schema):
             transaction = connection.transaction(isolation="read_committed")  # refused if it was closed meanwhile
             await transaction.start()
-        session = ConnectionSession(connection, self.queries, is_open=True)
+        session = ConnectionSession(connection, self.queries)
         try:
             yield session
         except BaseException:
@@ -265,6 +297,9 @@ class Database:
         finally:
             session.is_open = False
         with translated(self.schema):
+            if keep:
+                # COMMIT of a transaction in which a statement failed rolls back, and the driver says nothing of it.
+                await connection.execute("SELECT")
             await (transaction.commit() if keep else transaction.rollback())
 
     def session(self, connection: Connection) -> ConnectionSession:

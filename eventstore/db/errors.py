@@ -16,6 +16,7 @@ from eventstore.errors import (
     InvalidDsnError,
     MissingMigrationError,
     NotConnectedError,
+    TransactionAbortedError,
     TransactionConflictError,
     UnavailableError,
 )
@@ -66,6 +67,8 @@ def translated(schema: str) -> Iterator[None]:  # noqa: C901 - a table: one case
         yield
     except asyncpg.UniqueViolationError as error:
         raise DuplicateError(error.constraint_name or "unknown") from None
+    except asyncpg.InFailedSQLTransactionError:
+        raise TransactionAbortedError from None
     except _CONFLICT as error:
         raise TransactionConflictError(f"{error.args[0]}: run the whole transaction again") from None
     except _NOT_MIGRATED as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
+from eventstore.db import DEFAULT_SCHEMA
+from eventstore.db.errors import translated
 from eventstore.projections.applying import handle
 from eventstore.projections.projection import ProjectionContext
 from eventstore.projections.read_model import ReadModel, set_search_path
@@ -46,4 +48,5 @@ class InlineHook:
         await self._read_model.use(connection)
         for event in events:
             await handle(self._projection, event, ProjectionContext(connection))
-        await set_search_path(connection, before)
+        with translated(DEFAULT_SCHEMA):  # a handler may have caught an error of PostgreSQL's, which ends all of it
+            await set_search_path(connection, before)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 from eventstore.db import ConnectionLostError
 from eventstore.db.errors import DuplicateError
 from eventstore.errors import (
+    ClosedError,
     IdempotencyError,
     OutcomeUnknownError,
     TransactionConflictError,
@@ -129,7 +130,7 @@ class DirectAppender:
                         return await append_once(self._log, self._codec, request)
                     except (UnavailableError, TransactionConflictError):
                         await backoff.wait()
-        except TimeoutError:
+        except (TimeoutError, ClosedError):  # closed meanwhile: nobody can be asked any more
             raise no_answer(request, reason) from None
 
 

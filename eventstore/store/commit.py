@@ -13,6 +13,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from eventstore.errors import (
+    ClosedError,
     CommitOutcomeUnknownError,
     OutcomeUnknownError,
     TransactionConflictError,
@@ -45,7 +46,7 @@ async def has_committed(database: Database, written: Mapping[str, Sequence[UUID]
                     return await _any_is_there(database, written)
                 except (UnavailableError, TransactionConflictError):
                     await backoff.wait()
-    except TimeoutError:
+    except (TimeoutError, ClosedError):  # closed meanwhile: nobody can be asked any more
         stream_id, event_ids = next(iter(written.items()))
         raise OutcomeUnknownError(stream_id, event_ids, reason) from None
 

@@ -159,6 +159,7 @@ class EventStore(Operations):
     ) -> AppendResult:
         """Append events to a stream, all or none; see `Operations.append`."""
         request = self._request(stream_id, events, expected_version, metadata)
+        _check_timeout(timeout)
         self._check_open(request.stream_id)
         if self.hooked_types.isdisjoint([event.event_type for event in request.events]):
             return await self._appender.append(request, timeout)
@@ -212,9 +213,13 @@ class EventStore(Operations):
                 "statement)"
             )
         self._check_open(None)
-        tx = Transaction(PostgresLog(self.database.session(connection)), self._codec, connection, self._hooks)
-        with self._noted(tx):
-            yield tx
+        session = self.database.session(connection)
+        tx = Transaction(PostgresLog(session), self._codec, connection, self._hooks)
+        try:
+            with self._noted(tx):
+                yield tx
+        finally:
+            session.is_open = False
 
     @contextmanager
     def _noted(self, tx: Transaction) -> Iterator[None]:
@@ -235,3 +240,9 @@ class EventStore(Operations):
             for tx in self._open_transactions.get(asyncio.current_task(), ()):
                 if stream_id in tx.written:
                     raise SelfDeadlockError(stream_id)
+
+
+def _check_timeout(timeout: float | None) -> None:
+    is_time = timeout is None or (isinstance(timeout, int | float) and not isinstance(timeout, bool) and timeout > 0)
+    if not is_time:
+        raise InvalidArgumentError(f"timeout is a number of seconds above 0, or None, not {timeout!r}")

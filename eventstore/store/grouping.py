@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from eventstore.codec import Codec
     from eventstore.events import AppendResult
-    from eventstore.store.log import AppendOutcome, AppendRequest, Log
+    from eventstore.store.log import AppendOutcome, AppendRequest, Log, PooledLog
 
 LANES: Final = 2
 """Batches on their way at a time. With one, client and server only take turns."""
@@ -56,10 +56,11 @@ class GroupingAppender:
     Args:
         log: Where to; each call is a transaction.
         codec: For comparing an append with what is there.
-        connections: How many connections the log has; at most a third of them wait for streams that others hold.
+        connections: How many connections the log has; less than a third of them wait for streams that others hold; of
+            three or fewer none does, such streams are then asked again and again.
     """
 
-    def __init__(self, log: Log, codec: Codec, *, connections: int) -> None:
+    def __init__(self, log: PooledLog, codec: Codec, *, connections: int) -> None:
         self._log = log
         self._direct = DirectAppender(log, codec)
         self._loop = asyncio.get_running_loop()
@@ -67,8 +68,8 @@ class GroupingAppender:
         self._room = Budget(WAITING_BYTES)
         self._unanswered: set[Pending] = set()
         self._lanes = 0
-        self._in_lanes = 0
-        self._most_beside = max(1, connections // 3)
+        self._resting = 0
+        self._most_beside = (connections - 1) // 3
         self._beside = 0
         self._alone = asyncio.Semaphore(max(1, connections // 3))
         self._tasks: set[asyncio.Task[None]] = set()
@@ -114,62 +115,83 @@ class GroupingAppender:
         """Wait until everything that was accepted has been answered.
 
         Args:
-            seconds: How long. Then those who still wait hear `OutcomeUnknownError`, or `ClosedError` if theirs was
-                never sent.
+            seconds: How long. Then, or when the wait is cancelled, those who still wait hear `OutcomeUnknownError`, or
+                `ClosedError` if theirs was never sent.
         """
         try:
             async with asyncio.timeout(seconds):
                 while self._tasks:
                     await asyncio.wait(self._tasks)
         except TimeoutError:
+            pass
+        finally:
             for task in self._tasks:
                 task.cancel()
             for pending in list(self._unanswered):
-                unknown = no_answer(pending.request, f"the store was closed, and no answer came within {seconds} s")
+                unknown = no_answer(pending.request, "the store was closed before the answer came")
                 _refuse(pending, unknown if pending.is_sent else ClosedError("store"))
 
     # --- the lanes -----------------------------------------------------------------------------------------------
 
     def _start_lane(self) -> None:
-        if self._lanes < LANES and self._queue.ready:
+        if self._lanes < LANES and self._queue.ready and not self._resting:
             self._lanes += 1
             self._spawn(self._lane())
 
     async def _lane(self) -> None:
-        """Send batch after batch, until nothing is waiting."""
+        """Send batch after batch, until nothing is waiting, on one connection for as long as it holds."""
+        batch = self._take()
         try:
-            while batch := self._queue.take(self._share()):
-                streams = len({pending.request.stream_id for pending in batch})
-                self._in_lanes += streams
+            while batch:
                 try:
-                    await self._send(batch, wait=False)
-                finally:
-                    self._in_lanes -= streams
-                await asyncio.sleep(0)  # who was just answered may have more: else who waits next always comes too late
+                    async with self._log.pinned() as log:
+                        while batch and await self._send(log, batch, wait=False):
+                            batch = await self._next_batch()
+                        if batch:
+                            batch = await self._next_batch()
+                except EventStoreError as error:  # there is no connection to be had, so nothing was sent
+                    self._give_back(batch, error)
+                    batch = await self._next_batch()
         finally:
             self._lanes -= 1
 
-    def _share(self) -> int:
-        """Return how many streams a lane takes: its part of all, or one lane would carry all and the other crumbs."""
-        return -(-(self._queue.ready + self._in_lanes) // LANES)
+    def _take(self) -> list[Pending]:
+        """Take a batch: this lane's part of all streams, or one lane would carry all and the other crumbs."""
+        batch = self._queue.take(-(-(self._queue.ready + self._queue.closed) // LANES))
+        self._start_lane()
+        return batch
 
-    async def _send(self, batch: Sequence[Pending], *, wait: bool) -> None:
+    async def _next_batch(self) -> list[Pending]:
+        """Take the next batch once those who were just answered have run: else who waits next always comes too late."""
+        self._resting += 1
+        try:
+            await asyncio.sleep(0)
+        finally:
+            self._resting -= 1
+        return self._take()
+
+    def _give_back(self, batch: Sequence[Pending], error: EventStoreError) -> None:
+        for pending in batch:
+            _refuse(pending, NotConnectedError(str(error)) if isinstance(error, NotConnectedError) else error)
+        self._open(_by_stream(batch))
+
+    async def _send(self, log: Log, batch: Sequence[Pending], *, wait: bool) -> bool:
+        """Send a batch and see to its answers; returns whether the connection can be used further."""
         for pending in batch:
             pending.is_sent = True
         try:
-            outcomes = await self._log.append([pending.request for pending in batch], wait=wait)
-        except NotConnectedError as error:
-            for pending in batch:
-                _refuse(pending, NotConnectedError(str(error)))
-            self._open(_by_stream(batch))
+            outcomes = await log.append([pending.request for pending in batch], wait=wait)
         except ConnectionLostError as error:
             self._one_by_one(batch, lost=str(error))
+            return False
         except EventStoreError:  # PostgreSQL rolled the call back; whose fault it was shows when each is alone
             self._one_by_one(batch)
         except Exception as error:  # noqa: BLE001 - a defect: whatever it is, each caller hears the truth of its append
             self._one_by_one(batch, lost=f"unexpected {type(error).__qualname__}")
+            return False
         else:
             self._settle(batch, outcomes)
+        return True
 
     def _settle(self, batch: Sequence[Pending], outcomes: Iterable[AppendOutcome]) -> None:
         """Answer each append; losers first, so that who tries again comes before who goes on (else nobody else would).
@@ -215,7 +237,10 @@ class GroupingAppender:
 
     async def _wait_for(self, pending: Sequence[Pending]) -> None:
         try:
-            await self._send(pending, wait=True)
+            async with self._log.pinned() as log:
+                await self._send(log, pending, wait=True)
+        except EventStoreError as error:
+            self._give_back(pending, error)
         finally:
             self._beside -= 1
 

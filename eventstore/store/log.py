@@ -182,6 +182,14 @@ class Log(Protocol):
         ...
 
 
+class PooledLog(Log, Protocol):
+    """A log on a pool of connections."""
+
+    def pinned(self) -> AbstractAsyncContextManager[Log]:
+        """Keep one connection for several calls, each a transaction of its own."""
+        ...
+
+
 class Backend(Protocol):
     """A log and its transactions."""
 

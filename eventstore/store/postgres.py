@@ -184,12 +184,26 @@ def _fold(rows: Sequence[Sequence[Any]]) -> StoredFold:
     return StoredFold(snapshot, _stored((*row, *_LEFT_OUT) for row in rows))
 
 
+class PooledPostgresLog(PostgresLog):
+    """The log on a pool."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._database = database
+
+    @asynccontextmanager
+    async def pinned(self) -> AsyncIterator[PostgresLog]:
+        """Keep one connection for several calls, each a transaction of its own."""
+        async with self._database.pinned() as session:
+            yield PostgresLog(session)
+
+
 class PostgresBackend:
     """The log in PostgreSQL and its transactions."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self.log = PostgresLog(database)
+        self.log = PooledPostgresLog(database)
 
     def appender(self, codec: Codec) -> GroupingAppender:
         """Return what the store's own appends go through: together with those that come at the same time."""

@@ -60,6 +60,11 @@ class AppendQueue:
         """How many streams have appends that can go out now."""
         return len(self._ready)
 
+    @property
+    def closed(self) -> int:
+        """How many streams have appends on their way, or wait for somebody else's transaction."""
+        return len(self._behind)
+
     def put(self, pending: Pending) -> None:
         """Add an append behind those to its stream."""
         stream_id = pending.request.stream_id

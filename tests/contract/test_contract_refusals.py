@@ -265,3 +265,16 @@ async def test_a_store_whose_block_has_ended_refuses_to_read(kind: str, request:
         await store.read_all().to_list()
     with pytest.raises(ClosedError):
         await store.stream_info("order-1")
+
+
+@pytest.mark.parametrize("after", [5, "5", None])
+async def test_a_position_that_is_none_is_refused(any_store: EventStore, after: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"Position\.parse"):
+        any_store.read_all(after=after)
+
+
+@pytest.mark.parametrize("timeout", ["2", float("nan"), 0, -1, True])
+async def test_a_time_out_that_is_no_time_is_refused(any_store: EventStore, timeout: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match="seconds"):
+        await any_store.append("order-1", [placed()], expected_version=ANY, timeout=timeout)
+    assert await any_store.stream_info("order-1") is None

@@ -24,13 +24,14 @@ async def test_an_append_that_expects_a_stream_finds_one_that_is_begun_while_it_
     async with connected(dsn) as late:
         late.add_log_listener(lambda *_: at_the_gate.set())
         await late.execute("SET history.gates = 'read'; SET history.actor = '1'; BEGIN")
-        async with store.bind(late) as tx, store.transaction() as first:
-            await first.append("order-1", [placed()], expected_version=ANY)
-            appending = asyncio.create_task(tx.append("order-1", [placed()], expected_version=expected))
-            await at_the_gate.wait()
-        await connection.execute("SELECT pg_advisory_unlock(1, 1)")
+        async with store.bind(late) as tx:
+            async with store.transaction() as first:
+                await first.append("order-1", [placed()], expected_version=ANY)
+                appending = asyncio.create_task(tx.append("order-1", [placed()], expected_version=expected))
+                await at_the_gate.wait()
+            await connection.execute("SELECT pg_advisory_unlock(1, 1)")
 
-        result = await appending
+            result = await appending
         await late.execute("COMMIT")
 
     assert result.stream_version == 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from uuid import UUID
 
@@ -23,7 +23,8 @@ from eventstore.errors import (
 )
 from eventstore.events import AppendResult
 from eventstore.metadata import current_metadata, metadata
-from eventstore.store import event_store, grouping
+from eventstore.store import AppendOutcome, AppendRequest, event_store, grouping
+from eventstore.store.postgres import PostgresLog
 from fixtures.shop import SHIPPED, app, placed
 from fixtures.stores import open_store
 from fixtures.tcp_proxy import TcpProxy, When
@@ -52,6 +53,7 @@ async def until_waiting(connection: asyncpg.Connection, writers: int) -> None:
     """Return once so many sessions of the database wait for a lock."""
     async with asyncio.timeout(10):
         while True:
+            await connection.execute("SELECT pg_stat_clear_snapshot()")  # inside a transaction it would stand still
             waiting = await connection.fetchval(
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
             )
@@ -187,6 +189,22 @@ async def test_more_held_streams_than_connections_stall_nobody_else(
         assert not any(task.done() for task in waiting)
 
     assert {result.stream_version for result in await asyncio.gather(*waiting)} == {2}
+
+
+async def test_in_the_smallest_pool_a_held_stream_stalls_nobody_else(dsn: str, store: EventStore) -> None:
+    """Not even the owner of the transaction that holds it, who has the other connection."""
+    await store.append("order-held", [placed()], expected_version=NO_STREAM)
+    async with EventStore.open(dsn, app, pool_size=2) as small:
+        async with small.transaction() as tx:
+            await tx.append("order-held", [SHIPPED], expected_version=1)
+            waiting = asyncio.ensure_future(small.append("order-held", [SHIPPED], expected_version=ANY))
+            async with asyncio.timeout(5):
+                for number in range(5):
+                    await small.append(f"order-{number}", [placed()], expected_version=NO_STREAM)
+                    assert await versions(small, "order-held") == [1]
+            assert not waiting.done()
+
+        assert (await waiting).stream_version == 3
 
 
 # --- order and fairness ----------------------------------------------------------------------------------------------
@@ -364,6 +382,32 @@ async def test_closing_has_a_deadline_and_says_what_is_unknown(
             await behind
 
 
+async def test_when_closing_is_interrupted_what_was_sent_is_unknown_and_not_denied(
+    dsn: str, store: EventStore, connection: asyncpg.Connection
+) -> None:
+    await store.append("order-1", [placed()], expected_version=NO_STREAM)
+    opened: asyncio.Future[EventStore] = asyncio.get_running_loop().create_future()
+
+    async def service() -> None:
+        async with open_store(dsn) as closing:
+            opened.set_result(closing)
+            await asyncio.Event().wait()
+
+    running = asyncio.create_task(service())
+    closing = await opened
+    async with held(connection, "order-1"):
+        sent = asyncio.create_task(closing.append("order-1", [SHIPPED], expected_version=ANY))
+        await until_waiting(connection, writers=1)
+        for _ in range(2):  # the second time while it waits for the answer
+            running.cancel()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        await asyncio.wait([running])
+
+    with pytest.raises(OutcomeUnknownError):
+        await sent
+
+
 # --- context ---------------------------------------------------------------------------------------------------------
 
 
@@ -381,13 +425,13 @@ async def test_each_append_of_a_batch_carries_its_own_callers_metadata(store: Ev
 
 async def test_no_callers_context_reaches_the_shared_work(store: EventStore, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str | None] = []
-    fetchrow = store.database.fetchrow
+    append = PostgresLog.append
 
-    async def noting(name: str, *args: object) -> object:
+    async def noting(log: PostgresLog, requests: Sequence[AppendRequest], *, wait: bool) -> list[AppendOutcome]:
         seen.append(current_metadata().correlation_id)
-        return await fetchrow(name, *args)
+        return await append(log, requests, wait=wait)
 
-    monkeypatch.setattr(store.database, "fetchrow", noting)
+    monkeypatch.setattr(PostgresLog, "append", noting)
     with metadata(correlation_id="somebody"):
         await store.append("order-1", [placed()], expected_version=NO_STREAM)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import asyncpg
@@ -14,8 +15,10 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from eventstore import ANY, NO_STREAM, EventStore, Metadata
 from eventstore.errors import (
+    ClosedError,
     ConfigurationError,
     InvalidArgumentError,
+    TransactionAbortedError,
     TransactionConflictError,
     WrongEventLoopError,
     WrongExpectedVersionError,
@@ -158,6 +161,37 @@ async def test_they_are_undone_with_it(store: EventStore, connection: asyncpg.Co
     await transaction.rollback()
 
     assert await versions(store) == []
+
+
+async def test_a_bound_transaction_refuses_to_be_used_after_its_block(
+    store: EventStore, connection: asyncpg.Connection
+) -> None:
+    async with connection.transaction(), store.bind(connection) as tx:
+        await tx.append("order-1", [placed()], expected_version=NO_STREAM)
+
+    with pytest.raises(ClosedError, match="transaction"):
+        await tx.append("order-1", [SHIPPED], expected_version=1)
+    assert len(await store.read_stream("order-1").to_list()) == 1
+
+
+async def test_a_transaction_whose_failed_statement_was_caught_is_not_acknowledged(store: EventStore) -> None:
+    """PostgreSQL answers its COMMIT with a rollback, and the driver does not raise."""
+    with pytest.raises(TransactionAbortedError, match="savepoint"):
+        async with store.transaction() as tx:
+            await tx.append("order-1", [placed()], expected_version=NO_STREAM)
+            with suppress(asyncpg.PostgresError):
+                await tx.connection.execute("SELECT 1 / 0")
+    assert await store.stream_info("order-1") is None
+
+
+async def test_what_fails_inside_a_savepoint_leaves_the_transaction_whole(store: EventStore) -> None:
+    async with store.transaction() as tx:
+        await tx.append("order-1", [placed()], expected_version=NO_STREAM)
+        with suppress(asyncpg.PostgresError):
+            async with tx.connection.transaction():
+                await tx.connection.execute("SELECT 1 / 0")
+
+    assert len(await store.read_stream("order-1").to_list()) == 1
 
 
 async def test_a_connection_outside_a_transaction_is_refused(store: EventStore, connection: asyncpg.Connection) -> None:
