@@ -17,7 +17,7 @@ from eventstore.cli.options import Cli, cli_of, parse_time
 from eventstore.cli.output import Columns, add_row, shown_json, shown_time, table
 from eventstore.cli.running import run
 from eventstore.errors import EventStoreError
-from eventstore.events import RecordedEvent, StreamInfo
+from eventstore.events import RawEvent, RecordedEvent, StreamInfo
 from eventstore.store import EventStore
 from eventstore.streams import category_of, checked_stream_id
 
@@ -107,12 +107,22 @@ async def _replay(cli: Cli, wanted: Wanted, *, step_by_step: bool) -> Replayed:
             raise NotFoundError(wanted.stream_id, f"is at version {info.version}: there is no {wanted.version} yet")
         steps = await _steps(store, shape, wanted) if step_by_step else None
         folded = await _mapped(wanted.stream_id, _load(store, shape, wanted))
-    if folded.version == 0:
-        first = shown_time(info.created_at)
-        raise NotFoundError(
-            wanted.stream_id, f"has no events up to then: its first one was recorded at {first}, `read` shows all"
-        )
+        if folded.version == 0:
+            raise NotFoundError(wanted.stream_id, await _before_its_time(store, info, wanted))
     return Replayed(info, shape, folded, steps)
+
+
+async def _before_its_time(store: EventStore, info: StreamInfo, wanted: Wanted) -> str:
+    """Say when the stream began, by the clock that was asked about."""
+    if wanted.occurred_until is None:
+        clock, option, first = "recorded", "--recorded-at", info.created_at
+    else:
+        occurred = [event.occurred_at async for event in store.read_stream(wanted.stream_id, of=RawEvent)]
+        clock, option, first = "occurred", "--at", min(occurred)  # what was recorded first need not have occurred first
+    return (
+        f"has no events up to then: {option} goes by {clock}_at, and the earliest {clock} at {shown_time(first)}; "
+        "`read` shows all"
+    )
 
 
 async def _load(store: EventStore, shape: Shape[Any], wanted: Wanted) -> Folded[Any]:

@@ -71,6 +71,24 @@ def test_the_state_as_it_was_known_at_a_time(placed: EventstoreCommand) -> None:
     assert "has no events up to then" in placed.fails(5, "replay", "order-1", "--recorded-at", "2024-05-09")
 
 
+def test_before_the_first_event_the_time_that_is_told_is_of_the_clock_that_was_asked(placed: EventstoreCommand) -> None:
+    placed.ok(
+        "append",
+        "order-2",
+        "--expected-version",
+        "any",
+        stdin='{"type": "OrderShipped", "data": {"carrier": "dhl"}, "occurred_at": "2024-04-30T10:00:00Z"}',
+    )
+
+    occurred = placed.fails(5, "replay", "order-2", "--at", "2024-04-01")
+    recorded = placed.fails(5, "replay", "order-2", "--recorded-at", "2024-05-09")
+
+    assert "--at goes by occurred_at, and the earliest occurred at 2024-04-30 10:00:00" in occurred
+    assert "recorded" not in occurred
+    assert "--recorded-at goes by recorded_at, and the earliest recorded at " in recorded
+    assert "2024" not in recorded
+
+
 @pytest.mark.parametrize("bound", [[], ["--version", "4"], ["--version", "5"], ["--at", "2024-05-09"]])
 def test_with_and_without_a_snapshot_the_state_is_the_same(bound: list[str], placed: EventstoreCommand) -> None:
     append(placed, {"type": "OrderPlaced", "data": {"sku": "pot", "quantity": 7}})
