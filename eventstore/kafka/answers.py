@@ -18,6 +18,8 @@ from eventstore.errors import UnavailableError
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    from eventstore.kafka.settings import KafkaSettings
+
 T = TypeVar("T")
 
 CLOSE_SECONDS = 2.0
@@ -41,6 +43,26 @@ async def answer(awaitable: Awaitable[T], what: str, within: float) -> T:
                 return await awaitable
     except TimeoutError:
         raise UnavailableError(f"Kafka did not answer within {within:g} s ({what})") from None
+
+
+async def connected(starting: Awaitable[None], settings: KafkaSettings) -> None:
+    """Wait until a client is connected.
+
+    Args:
+        starting: Its start.
+        settings: How it reaches Kafka; the address is named if it does not, and never who signs in.
+
+    Raises:
+        UnavailableError: It could not be connected, or not in time.
+    """
+    try:
+        async with asyncio.timeout(settings.answer_within):
+            await starting
+    except (KafkaError, AssertionError, OSError) as error:  # a time-out is an OSError
+        raise UnavailableError(
+            f"Kafka cannot be reached at {','.join(settings.brokers)} ({type(error).__name__}): check that it runs, "
+            "that this is its address, and that its advertised listeners can be reached from here"
+        ) from None
 
 
 @contextmanager

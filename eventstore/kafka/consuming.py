@@ -20,7 +20,7 @@ from aiokafka.errors import OffsetOutOfRangeError
 from typing_extensions import override
 
 from eventstore.errors import LogMismatchError
-from eventstore.kafka.answers import answer, closed, translated
+from eventstore.kafka.answers import answer, closed, connected, translated
 
 if TYPE_CHECKING:
     from eventstore.kafka.settings import KafkaSettings
@@ -178,7 +178,7 @@ async def opened_consumer(settings: KafkaSettings, group: str, topics: Sequence[
     )
     member = GroupConsumer(consumer, group, settings.answer_within)
     try:
-        await answer(consumer.start(), "connecting", settings.answer_within)
+        await connected(consumer.start(), settings)
         consumer.subscribe(topics, listener=member)
         yield member
     finally:

@@ -18,7 +18,7 @@ from uuid import UUID
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from eventstore.errors import HangingTransactionError, LogMismatchError
-from eventstore.kafka.answers import answer, closed
+from eventstore.kafka.answers import answer, closed, connected
 from eventstore.subscriptions import Checkpoint
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ async def _reader(settings: KafkaSettings, isolation: str) -> AsyncIterator[Any]
         fetch_max_wait_ms=_POLL_MS,
     )
     try:
-        await answer(consumer.start(), "connecting", settings.answer_within)
+        await connected(consumer.start(), settings)
         yield consumer
     finally:
         await closed(consumer.stop())

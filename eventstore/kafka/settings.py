@@ -11,6 +11,7 @@ from eventstore.errors import ConfigurationError
 if TYPE_CHECKING:
     from aiokafka.abc import AbstractTokenProvider
 
+_HIGHEST_PORT = 65_535
 _SECURED = frozenset({"SSL", "SASL_SSL"})
 _PROTOCOLS = frozenset({"PLAINTEXT", "SASL_PLAINTEXT"}) | _SECURED
 
@@ -48,8 +49,10 @@ class KafkaSettings:
     transaction_timeout: float = field(default=12.0, kw_only=True)
 
     def __post_init__(self) -> None:
-        if not self.bootstrap or "://" in self.bootstrap or "@" in self.bootstrap:
-            raise ConfigurationError("the Kafka address is written host:port[,host:port], without a scheme or a user")
+        if not all(_is_host_and_port(broker) for broker in self.brokers):
+            raise ConfigurationError(
+                "the Kafka address is written host:port[,host:port], with the port, and without a scheme or a user"
+            )
         if self.security_protocol not in _PROTOCOLS:
             raise ConfigurationError(
                 f"security_protocol must be one of {', '.join(sorted(_PROTOCOLS))}, not {self.security_protocol!r}"
@@ -60,13 +63,18 @@ class KafkaSettings:
                 "transactions that are still waited for"
             )
 
+    @property
+    def brokers(self) -> list[str]:
+        """The addresses of the brokers, each `host:port`."""
+        return [broker.strip() for broker in self.bootstrap.split(",")]
+
     def client_options(self) -> dict[str, Any]:
         """Return what every aiokafka client is made with."""
         context = self.ssl_context
         if context is None and self.security_protocol in _SECURED:
             context = ssl.create_default_context()
         return {
-            "bootstrap_servers": self.bootstrap.replace(" ", "").split(","),
+            "bootstrap_servers": self.brokers,
             "client_id": self.client_id,
             "request_timeout_ms": int(self.answer_within * 1000),
             "security_protocol": self.security_protocol,
@@ -76,3 +84,9 @@ class KafkaSettings:
             "sasl_plain_password": self.sasl_password,
             "sasl_oauth_token_provider": self.sasl_token_provider,
         }
+
+
+def _is_host_and_port(text: str) -> bool:
+    host, _, port = text.rpartition(":")
+    is_number = port.isascii() and port.isdigit()
+    return bool(host) and not set(host) & set("/@ ") and is_number and 0 < int(port) <= _HIGHEST_PORT

@@ -12,7 +12,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from eventstore.errors import MissingTopicError, TopicConfigurationError, UnavailableError
-from eventstore.kafka.answers import answer, closed, translated
+from eventstore.kafka.answers import answer, closed, connected, translated
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -148,7 +148,7 @@ async def opened_topics(settings: KafkaSettings) -> AsyncIterator[Topics]:
     with translated("connecting"):
         admin: Any = AIOKafkaAdminClient(**settings.client_options())
     try:
-        await answer(admin.start(), "connecting", settings.answer_within)
+        await connected(admin.start(), settings)
         yield Topics(admin, settings.answer_within)
     finally:
         await closed(admin.close())

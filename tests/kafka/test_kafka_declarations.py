@@ -127,6 +127,19 @@ def test_an_address_with_a_user_is_refused_without_showing_it() -> None:
     assert "s3cret" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    "address",
+    ["", "garbage", "broker:", "broker:port", "broker:0", "broker:70000", ":9092", "a:1,b", "a:1,", "k://a:1"],
+)
+def test_an_address_that_is_not_host_and_port_is_refused_up_front(address: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"host:port\[,host:port\], with the port"):
+        KafkaSettings(address)
+
+
+def test_several_brokers_may_be_written_with_spaces() -> None:
+    assert KafkaSettings("a:1, [::1]:2").client_options()["bootstrap_servers"] == ["a:1", "[::1]:2"]
+
+
 def test_secured_protocols_check_certificates_unless_told_otherwise() -> None:
     assert KafkaSettings("broker:9093", security_protocol="SSL").client_options()["ssl_context"].check_hostname
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from eventstore import EventStore
+from eventstore import EventStore, Projection
 from eventstore.devserver import DevServerError, Embedded, KafkaServer, kafka_source, start_kafka
-from eventstore.kafka import KafkaSettings
+from eventstore.kafka import KafkaProjector, KafkaPublisher, KafkaSettings
 from eventstore.streams import ANY
 from fixtures.kafka_tools import WITHIN, Kafka, fill, is_whole, stop, working
 from fixtures.shop import placed
@@ -80,3 +81,30 @@ async def test_a_cancel_while_the_broker_is_away_ends_soon_and_leaves_nothing_be
     async with asyncio.timeout(10):
         await stop(task)
     assert asyncio.all_tasks() == before
+
+
+@pytest.mark.parametrize("worker", ["publisher", "projector"])
+async def test_who_cannot_reach_kafka_names_the_address_and_what_to_check_and_not_who_signs_in(
+    worker: str, store: EventStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    with free_port() as port:
+        settings = KafkaSettings(f"127.0.0.1:{port}", sasl_username="alice", sasl_password="s3cret")  # noqa: S106 - that
+        runs: KafkaPublisher | KafkaProjector = Kafka(settings, "").publisher(store)
+        if worker == "projector":
+            runs = KafkaProjector(store, Projection("sales", tables=["sales"]), settings, topics=["order"])
+        async with working(runs):
+            await runs.progress.until(lambda: runs.progress.state == "starting")
+            await runs.progress.until(lambda: runs.progress.state == "waiting")
+    (said, *_) = [record.getMessage() for record in caplog.records if record.name.startswith("eventstore.kafka")]
+    assert f"Kafka cannot be reached at 127.0.0.1:{port} (KafkaConnectionError): check that it runs" in said
+    assert "advertised listeners" in said
+    assert "alice" not in caplog.text
+    assert "s3cret" not in caplog.text
+
+
+@contextlib.contextmanager
+def free_port() -> Iterator[int]:
+    """Hold a port on which nobody listens."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
