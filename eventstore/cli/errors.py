@@ -5,6 +5,9 @@
     2    the command line or its input is wrong    70   a defect, of the framework or of the application's code
     3    unavailable: a retry can help             130  interrupted
 
+What an option names may also be named by a variable: a wrong DSN, application, schema or address of brokers is 2 from
+either side, and so is a worker or category that the application does not have.
+
 A pipe whose reader has gone away ends a command with 141, as it does elsewhere.
 """
 
@@ -28,9 +31,11 @@ from rich.text import Text
 from eventstore.errors import (
     CodecError,
     ConcurrencyError,
+    ConfigurationError,
     EventStoreError,
     IdempotencyError,
     InvalidArgumentError,
+    InvalidDsnError,
     OutcomeUnknownError,
     UnavailableError,
 )
@@ -66,6 +71,25 @@ class NotFoundError(EventStoreError, LookupError):
         return cls(stream_id, "has no events: check the id, `eventstore streams` lists what there is")
 
 
+class WrongNameError(ConfigurationError):
+    """What the command line or a setting names is not there, or cannot be what it is named as: name another."""
+
+
+@contextmanager
+def named_by_the_user() -> Iterator[None]:
+    """Take it for a mistake on the command line if the block refuses what was named there.
+
+    Raises:
+        WrongNameError: In place of a ConfigurationError; a more special one stays what it is.
+    """
+    try:
+        yield
+    except ConfigurationError as error:
+        if type(error) is not ConfigurationError:
+            raise
+        raise WrongNameError(str(error)) from error.__cause__
+
+
 class SnapshotMismatchError(EventStoreError):
     """Snapshots disagree with a full replay: the code that folds has changed its meaning, and not its shape."""
 
@@ -97,7 +121,7 @@ class Interrupted(BaseException):
 _CODES: Final[tuple[tuple[type[EventStoreError] | tuple[type[EventStoreError], ...], ExitCode], ...]] = (
     ((ConcurrencyError, IdempotencyError), ExitCode.CONFLICT),
     ((UnavailableError, OutcomeUnknownError), ExitCode.UNAVAILABLE),
-    (InvalidArgumentError, ExitCode.USAGE),
+    ((InvalidArgumentError, InvalidDsnError, WrongNameError), ExitCode.USAGE),
 )
 
 
@@ -156,12 +180,12 @@ def _report(error: BaseException, *, as_json: bool) -> ExitCode:
             message = str(error.format_message())
             if not as_json and "://" not in message:
                 raise error  # which shows the usage too
-            _say("UsageError", message, {}, (), as_json=as_json)
+            _say("UsageError", message, {"retryable": False}, (), as_json=as_json)
         case _:
             code = ExitCode.DEFECT
             where = raised_at(error)
             message = f"unexpected {where}: a defect, please report it with what {DEBUG_VARIABLE}=1 shows"
-            _say(error, message, {}, (), as_json=as_json)
+            _say(error, message, {"retryable": False}, (), as_json=as_json)
     return code
 
 

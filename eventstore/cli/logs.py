@@ -25,6 +25,7 @@ def streams(
 ) -> None:
     """List streams in the order of their ids."""
     cli = cli_of(ctx)
+    cli.check_app()
     found = run(_list_streams(cli, category, after, limit + 1))
     listed = found[:limit]
     if cli.as_json:

@@ -1,24 +1,30 @@
 """What every command has: settings, the application, the store, and where to print."""
 
+import os
 import re
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
 import typer
 
+from eventstore.aggregates import Shape
+from eventstore.cli.errors import named_by_the_user
 from eventstore.cli.loading import load_application
 from eventstore.cli.output import Output
 from eventstore.codec import EventTypes
 from eventstore.config import Settings, load_settings
 from eventstore.db import Database
+from eventstore.db.queries import quoted
 from eventstore.errors import ConfigurationError
+from eventstore.outbox import Publisher
+from eventstore.projections import Projection
 from eventstore.runtime import Application
 from eventstore.store import EventStore
-from eventstore.streams import ANY, NO_STREAM, STREAM_EXISTS, ExpectedVersion
+from eventstore.streams import ANY, NO_STREAM, STREAM_EXISTS, ExpectedVersion, category_of
 
 GLOBAL_FLAG: Final = "--json"
 GLOBAL_OPTIONS: Final = frozenset({"--app", "--dsn", "--schema"})
@@ -56,10 +62,12 @@ class Cli:
     Attributes:
         settings: Where things are.
         output: Where to print.
+        names_app: Whether this very invocation names an application, by an option or a variable and not in a file.
     """
 
     settings: Settings
     output: Output
+    names_app: bool = False
 
     @property
     def as_json(self) -> bool:
@@ -88,6 +96,53 @@ class Cli:
             raise ConfigurationError(NO_APPLICATION)
         return load_application(self.settings.app)
 
+    def shape_of(self, stream_id: str) -> Shape[Any]:
+        """Return how a stream that was named folds.
+
+        Raises:
+            WrongNameError: No aggregate of the application has its category.
+        """
+        return self.shape(category_of(stream_id))
+
+    def shape(self, category: str) -> Shape[Any]:
+        """Return how the streams of a category that was named fold.
+
+        Raises:
+            WrongNameError: No aggregate of the application has it.
+        """
+        app = self.app
+        with named_by_the_user():
+            return app.shape(category)
+
+    def projection(self, name: str) -> Projection:
+        """Return a projection that was named.
+
+        Raises:
+            WrongNameError: The application has none of that name.
+        """
+        app = self.app
+        with named_by_the_user():
+            return app.projection(name)
+
+    def publisher(self, name: str) -> Publisher:
+        """Return a publisher that was named.
+
+        Raises:
+            WrongNameError: The application has none of that name.
+        """
+        app = self.app
+        with named_by_the_user():
+            return app.publisher(name)
+
+    def check_app(self) -> None:
+        """Refuse a wrong application where none is needed: whoever names one means it.
+
+        Raises:
+            ConfigurationError: It cannot be loaded.
+        """
+        if self.names_app:
+            _ = self.app
+
     @asynccontextmanager
     async def store(self, app: Application | None = None) -> AsyncIterator[EventStore]:
         """Open the store, for an application or without one.
@@ -115,11 +170,15 @@ class Cli:
 
         Raises:
             ConfigurationError: None are set.
+            WrongNameError: They are not written as brokers are.
         """
         brokers = given or self.settings.kafka
         if not brokers:
             raise ConfigurationError("no Kafka: set EVENTSTORE_KAFKA (or pass --kafka) to its brokers, host:port,...")
-        return brokers
+        from eventstore.kafka.settings import KafkaSettings  # noqa: PLC0415 - loads the Kafka client, which few need
+
+        with named_by_the_user():
+            return KafkaSettings(brokers).bootstrap
 
 
 def begin(*, app: str | None, dsn: str | None, schema: str | None, as_json: bool) -> Cli:
@@ -127,10 +186,13 @@ def begin(*, app: str | None, dsn: str | None, schema: str | None, as_json: bool
 
     Raises:
         ConfigurationError: pyproject.toml cannot be read.
+        WrongNameError: The schema's name cannot be one.
     """
     settings = load_settings()
     given = replace(settings, app=app or settings.app, dsn=dsn or settings.dsn, schema=schema or settings.schema)
-    return Cli(given, Output(as_json=as_json))
+    with named_by_the_user():
+        quoted(given.schema)
+    return Cli(given, Output(as_json=as_json), names_app=bool(app or os.environ.get("EVENTSTORE_APP")))
 
 
 def cli_of(ctx: typer.Context) -> Cli:

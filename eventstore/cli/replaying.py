@@ -19,7 +19,7 @@ from eventstore.cli.running import run
 from eventstore.errors import EventStoreError
 from eventstore.events import RawEvent, RecordedEvent, StreamInfo
 from eventstore.store import EventStore
-from eventstore.streams import category_of, checked_stream_id
+from eventstore.streams import checked_stream_id
 
 T = TypeVar("T")
 
@@ -98,7 +98,7 @@ def replay(
 
 
 async def _replay(cli: Cli, wanted: Wanted, *, step_by_step: bool) -> Replayed:
-    shape = cli.app.shape(category_of(wanted.stream_id))
+    shape = cli.shape_of(wanted.stream_id)
     async with cli.store(cli.app) as store:
         info = await store.stream_info(wanted.stream_id)
         if info is None:

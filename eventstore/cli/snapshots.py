@@ -19,7 +19,7 @@ from eventstore.events import StreamInfo
 from eventstore.snapshots import Lag, Policy, SnapshotManager, Verification, take_snapshot, verify_snapshot
 from eventstore.store import EventStore
 from eventstore.store.log import StreamRange
-from eventstore.streams import category_of, checked_stream_id
+from eventstore.streams import checked_stream_id
 
 PAGE: Final = 500
 LOOK_BACK: Final = 1000
@@ -86,7 +86,7 @@ def snapshot(
 
 
 async def _take_of(cli: Cli, streams: Sequence[str]) -> list[Taken]:
-    shapes = {stream: cli.app.shape(category_of(stream)) for stream in streams}
+    shapes = {stream: cli.shape_of(stream) for stream in streams}
     async with cli.store(cli.app) as store:
         for stream in streams:
             if await store.stream_info(stream) is None:
@@ -99,7 +99,7 @@ async def _take_due(cli: Cli, categories: Sequence[str] | None, *, every: bool) 
     if every:
         policies = {aggregate.shape: lambda lag: lag.events > 0 for aggregate in cli.app.aggregates}
     if categories:
-        wanted = {cli.app.shape(category) for category in categories}
+        wanted = {cli.shape(category) for category in categories}
         policies = {shape: policy for shape, policy in policies.items() if shape in wanted}
     if not policies:
         raise ConfigurationError(
@@ -192,9 +192,9 @@ def _verify(cli: Cli, streams: Sequence[str], categories: Sequence[str] | None, 
 async def _verifications(
     cli: Cli, streams: Sequence[str], categories: Sequence[str] | None, sample: int
 ) -> list[Verification]:
-    shapes = [cli.app.shape(category) for category in categories or ()] or [one.shape for one in cli.app.aggregates]
+    shapes = [cli.shape(category) for category in categories or ()] or [one.shape for one in cli.app.aggregates]
     async with cli.store(cli.app) as store:
-        chosen = [(cli.app.shape(category_of(stream)), stream) for stream in streams]
+        chosen = [(cli.shape_of(stream), stream) for stream in streams]
         if not streams:
             having = [
                 (shape, standing.info.stream_id)

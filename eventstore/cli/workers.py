@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
+from eventstore.cli.errors import WrongNameError
 from eventstore.cli.options import Cli, cli_of
 from eventstore.cli.running import run, run_until_stopped
 from eventstore.cli.watching import log_warnings, watched
@@ -49,7 +50,7 @@ def publish(
     if not chosen:
         raise ConfigurationError(f"{cli.app.name!r} has no publishers: give it some with Application(publishers=[...])")
     for name in chosen:
-        cli.app.publisher(name)
+        cli.publisher(name)
     _work(cli, chosen, kafka=cli.brokers(kafka), until_caught_up=until_caught_up, within=within, doing="publishing")
 
 
@@ -71,8 +72,8 @@ def project(
             f"{cli.app.name!r} has no projections to run: give it some with Application(projections=[...])"
         )
     for name in chosen:
-        if cli.app.projection(name).inline:
-            raise ConfigurationError(
+        if cli.projection(name).inline:
+            raise WrongNameError(
                 f"projection {name!r} is inline: it runs in the appends themselves and is never behind"
             )
     brokers = cli.brokers(kafka) if feed is Feed.KAFKA else None
@@ -123,7 +124,7 @@ def rebuild(
 ) -> None:
     """Build a read model anew from the whole log, beside the one in use, and put it in its place."""
     cli = cli_of(ctx)
-    projection = cli.app.projection(name)
+    projection = cli.projection(name)
     log_warnings(cli.output)
     began = perf_counter()
     events = run(_rebuild(cli, projection))

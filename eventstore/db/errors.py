@@ -128,16 +128,18 @@ def connecting(dsn: str | None = None) -> Iterator[None]:
 def _without_address(error: Exception) -> str:
     """Say what is wrong with a DSN without quoting it: parsers quote what they could not read."""
     text = str(error).lower()
+    encode = "a password with / # ? [ or @ in it must be percent-encoded (/ is %2F, # is %23)"
     for word, problem in (
+        ("base 10", f"the port is not a number, or {encode}"),
         ("scheme", "it does not begin with postgresql://"),
-        ("port", "the port is not a number"),
+        ("port", f"the port is not a number, or {encode}"),
         ("ssl", "its ssl options do not fit together"),
-        ("ipv6", "its IPv6 address is not closed with ']'"),
+        ("ipv6", f"its IPv6 address is not closed with ']', or {encode}"),
         ("host", "it names no host"),
     ):
         if word in text:
             return problem
-    return "it cannot be parsed"
+    return f"it cannot be parsed: {encode}"
 
 
 def passing_failure(error: Exception, connection: asyncpg.Connection) -> EventStoreError | None:

@@ -60,7 +60,7 @@ def test_the_sql_of_the_migrations_makes_the_same_schema(fresh: EventstoreComman
 
 def test_a_schema_name_that_is_none_is_refused(fresh: EventstoreCommand) -> None:
     for options in ([], ["--sql"], ["--check"]):
-        assert "cannot name a schema" in fresh.fails(1, "migrate", "--schema", 'x"y', *options)
+        assert "cannot name a schema" in fresh.fails(2, "migrate", "--schema", 'x"y', *options)
 
 
 def test_a_role_that_may_not_create_the_schema_gets_a_typed_error(fresh: EventstoreCommand, empty_dsn: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 
 import pytest
@@ -35,6 +36,66 @@ def test_a_wrong_command_line_is_2(bare: EventstoreCommand) -> None:
 def test_a_wrong_command_line_is_told_to_machines_too(bare: EventstoreCommand) -> None:
     assert bare.fails_json(2, "streams", "--nope")["error"] == "UsageError"
     assert bare.fails_json(2, "--nope")["error"] == "UsageError"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["streams", "--nope"], ["--nope"], ["read"], ["replay", "order-1", "--at", "noon"]]
+)
+def test_every_error_tells_machines_whether_a_retry_can_help(arguments: list[str], bare: EventstoreCommand) -> None:
+    assert bare.fails_json(2, *arguments)["retryable"] is False
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["streams", "--dsn", "mysql://me:hunter2@host/shop"],
+        ["streams", "--dsn", "postgresql://me:hunter2@host:port/shop"],
+        ["migrate", "--dsn", "postgresql://me:hunter2@host:port/shop"],
+        ["streams", "--schema", "pg_mine"],
+        ["migrate", "--sql", "--schema", 'x"y'],
+        ["replay", "order-1", "--app", "nosuch:app"],
+        ["replay", "order-1", "--app", "json:dumps"],
+        ["replay", "nosuch-1"],
+        ["snapshot", "nosuch-1"],
+        ["snapshot", "--category", "nosuch"],
+        ["project", "nosuch"],
+        ["project", "totals"],
+        ["rebuild", "nosuch"],
+        ["publish", "nosuch"],
+        ["publish", "--kafka", "garbage"],
+        ["project", "--from", "kafka", "--kafka", "me:hunter2@broker:9092"],
+    ],
+)
+def test_a_name_on_the_command_line_that_names_nothing_is_2_and_no_retry_helps(
+    arguments: list[str], es: EventstoreCommand
+) -> None:
+    error = es.fails_json(2, *arguments)
+
+    assert error["retryable"] is False
+    assert "hunter2" not in str(error)
+
+
+def test_a_name_in_a_variable_that_names_nothing_is_2_too(es: EventstoreCommand, settings: pytest.MonkeyPatch) -> None:
+    for name, value, command in (
+        ("EVENTSTORE_KAFKA", "garbage", ["publish"]),
+        ("EVENTSTORE_SCHEMA", "pg_mine", ["streams"]),
+        ("EVENTSTORE_APP", "nosuch:app", ["replay", "order-1"]),
+        ("EVENTSTORE_DSN", "postgresql://host:port/shop", ["streams"]),
+    ):
+        with settings.context() as changed:
+            changed.setenv(name, value)
+            es.fails(2, *command)
+
+
+@pytest.mark.parametrize("password", ["hun/ter2", "hun#ter2", "hun?ter2", "hun[ter2"])
+@pytest.mark.parametrize("command", ["streams", "migrate"])
+def test_a_password_that_breaks_its_address_is_told_how_to_write_it(
+    command: str, password: str, bare: EventstoreCommand
+) -> None:
+    said = bare.fails(2, command, "--dsn", f"postgresql://me:{password}@127.0.0.1:1/shop")
+
+    assert "percent-encoded" in said
+    assert not {"hun", "ter2"} & set(re.findall(r"\w+", said))
 
 
 def test_a_wrong_stream_id_is_2(es: EventstoreCommand) -> None:
@@ -108,7 +169,7 @@ def test_a_password_is_never_shown(dsn: str, bare: EventstoreCommand, settings: 
     settings.setenv("EVENTSTORE_DEBUG", "0")
     for arguments in (["--dsn", dsn, "status"], ["migrate", "--dsn", dsn], ["streams", f"--dsn={dsn}", "--json"]):
         result = bare(*arguments)
-        assert result.exit_code in {1, 3}
+        assert result.exit_code in {2, 3}
         assert "hunter2" not in result.output
 
 
@@ -125,7 +186,7 @@ def test_a_password_is_never_shown(dsn: str, bare: EventstoreCommand, settings: 
 def test_a_password_in_the_wrong_place_is_not_echoed(arguments: list[str], bare: EventstoreCommand) -> None:
     result = bare(*arguments)
 
-    assert result.exit_code in {1, 2}
+    assert result.exit_code == 2
     assert "hunter2" not in result.output
 
 

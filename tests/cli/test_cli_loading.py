@@ -42,10 +42,10 @@ def test_the_option_wins_over_the_variable_which_wins_over_pyproject(
     (project / "pyproject.toml").write_text('[tool.eventstore]\napp = "by_file:app"', encoding="utf-8")
     replay = ("replay", "order-1")
 
-    assert "no aggregate of 'by_file'" in bare.fails(1, *replay)
+    assert "no aggregate of 'by_file'" in bare.fails(2, *replay)
     settings.setenv("EVENTSTORE_APP", "by_variable:app")
-    assert "no aggregate of 'by_variable'" in bare.fails(1, *replay)
-    assert "no aggregate of 'by_option'" in bare.fails(1, *replay, "--app", "by_option:app")
+    assert "no aggregate of 'by_variable'" in bare.fails(2, *replay)
+    assert "no aggregate of 'by_option'" in bare.fails(2, *replay, "--app", "by_option:app")
 
 
 def test_an_unknown_setting_is_refused_by_name(bare: EventstoreCommand, project: Path) -> None:
@@ -66,13 +66,13 @@ def test_a_wrong_target_is_explained(bare: EventstoreCommand, project: Path) -> 
         ("targets:EventTypes", "names a type, not an eventstore.Application"),
         ("json:loads", "'json' has no application"),
     ):
-        assert problem in bare.fails(1, "replay", "order-1", "--app", target), target
+        assert problem in bare.fails(2, "replay", "order-1", "--app", target), target
 
 
 def test_a_missing_import_of_the_application_is_named(bare: EventstoreCommand, project: Path) -> None:
     declare(project, "needy", "import surely_not_installed")
 
-    said = bare.fails(1, "replay", "order-1", "--app", "needy:app")
+    said = bare.fails(2, "replay", "order-1", "--app", "needy:app")
 
     assert "importing 'needy' needs the module 'surely_not_installed', which is not installed" in said
 
@@ -82,7 +82,7 @@ def test_an_application_that_cannot_be_imported_is_told_by_place_and_not_by_cont
 ) -> None:
     declare(project, "failing", "raise ValueError('hunter2')")
 
-    said = bare.fails(1, "replay", "order-1", "--app", "failing:app")
+    said = bare.fails(2, "replay", "order-1", "--app", "failing:app")
 
     assert "importing 'failing' raised ValueError at failing.py:1" in said
     assert "hunter2" not in said
@@ -92,3 +92,15 @@ def test_a_wrong_declaration_says_what_is_wrong(bare: EventstoreCommand, project
     declare(project, "nameless", "from eventstore import *\napp = Application('', events=EventTypes())")
 
     assert "an application needs a name" in bare.fails(1, "replay", "order-1", "--app", "nameless:app")
+
+
+@pytest.mark.parametrize("target", ["nosuch:app", "json:dumps"])
+def test_a_wrong_application_that_is_named_is_refused_also_where_none_is_needed(
+    target: str, es: EventstoreCommand, project: Path, settings: pytest.MonkeyPatch
+) -> None:
+    assert target.partition(":")[0] in es.fails(2, "streams", "--app", target)
+    settings.setenv("EVENTSTORE_APP", target)
+    assert target.partition(":")[0] in es.fails(2, "streams")
+    settings.delenv("EVENTSTORE_APP")
+    (project / "pyproject.toml").write_text(f'[tool.eventstore]\napp = "{target}"', encoding="utf-8")
+    es.ok("streams")  # a file names it for whoever works here; this command did not ask for it

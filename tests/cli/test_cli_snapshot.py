@@ -89,4 +89,4 @@ def test_options_that_contradict_each_other_are_refused(options: list[str], es: 
 
 
 def test_categories_without_a_policy_are_told(es: EventstoreCommand) -> None:
-    assert "there are: order" in es.fails(1, "snapshot", "--category", "invoice")
+    assert "there are: order" in es.fails(2, "snapshot", "--category", "invoice")
