@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 
 from eventstore.db.migrating import migrate
+from eventstore.devserver.sources import KAFKA_VARIABLE, POSTGRES_VARIABLE
+from examples.loans.demo import FULL, SMALL, STATE
+from fixtures.cli_kit import EventstoreCommand
 
 ROOT = Path(__file__).parent.parent.parent
 _BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -53,6 +56,23 @@ async def test_the_readme_program_runs_as_it_stands(dsn: str, tmp_path: Path) ->
         check=False,
     )
     assert (done.stdout, done.stderr) == ("1 OrderPlaced tea 2\n", "")
+
+
+def test_the_readme_program_names_an_application_for_the_command_line(
+    dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (program,) = snippets("README.md")
+    (tmp_path / "readme_shop.py").write_text(program, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    done = EventstoreCommand().ok("--dsn", dsn, "--app", "readme_shop:app", "streams")
+    assert "order-42" not in done  # it was imported, and not run
+
+
+def test_the_readme_names_where_the_demo_keeps_its_data_and_what_chooses_its_servers() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in (str(STATE), f"`{FULL.database}`", f"`{SMALL.database}`", POSTGRES_VARIABLE, KAFKA_VARIABLE):
+        assert name in readme
 
 
 @pytest.mark.parametrize(
