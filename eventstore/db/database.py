@@ -121,7 +121,10 @@ class PinnedSession:
 
     async def fetch(self, name: str, *args: Any) -> list[Row]:
         """Run a named query and return its rows."""
-        return await self._database.fetch_on(self._connection, name, *args)
+        try:
+            return await self._database.fetch_on(self._connection, name, *args)
+        except ClosedError:  # asyncpg's pool takes a connection back as soon as it breaks
+            raise ConnectionLostError("the connection to PostgreSQL broke") from None
 
     async def fetchrow(self, name: str, *args: Any) -> Row | None:
         """Run a named query and return its first row."""

@@ -147,11 +147,9 @@ class GroupingAppender:
                     async with self._log.pinned() as log:
                         while batch and await self._send(log, batch, wait=False):
                             batch = await self._next_batch()
-                        if batch:
-                            batch = await self._next_batch()
                 except EventStoreError as error:  # there is no connection to be had, so nothing was sent
                     self._give_back(batch, error)
-                    batch = await self._next_batch()
+                batch = self._take()  # what came while the connection was given back, and saw both lanes at work
         finally:
             self._lanes -= 1
 

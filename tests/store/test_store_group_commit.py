@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -24,6 +25,7 @@ from eventstore.errors import (
 from eventstore.events import AppendResult
 from eventstore.metadata import current_metadata, metadata
 from eventstore.store import AppendOutcome, AppendRequest, event_store, grouping
+from eventstore.store.grouping import LANES
 from eventstore.store.postgres import PostgresLog
 from fixtures.shop import SHIPPED, app, placed
 from fixtures.stores import open_store
@@ -406,6 +408,31 @@ async def test_when_closing_is_interrupted_what_was_sent_is_unknown_and_not_deni
 
     with pytest.raises(OutcomeUnknownError):
         await sent
+
+
+async def test_an_append_that_comes_while_the_lanes_give_their_connections_back_is_sent(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    giving_back: list[asyncpg.Connection] = []
+    both, go_on = asyncio.Event(), asyncio.Event()
+    release = asyncpg.Pool.release
+
+    async def slowly(pool: asyncpg.Pool, connection: asyncpg.Connection, **options: Any) -> None:
+        giving_back.append(connection)
+        if len(giving_back) == LANES:
+            both.set()
+        await go_on.wait()
+        await release(pool, connection, **options)
+
+    monkeypatch.setattr(asyncpg.Pool, "release", slowly)
+    await asyncio.gather(*[store.append(f"order-{n}", [placed()], expected_version=NO_STREAM) for n in range(LANES)])
+    await both.wait()
+    late = asyncio.create_task(store.append("order-late", [placed()], expected_version=NO_STREAM))
+    await asyncio.sleep(0)
+    go_on.set()
+
+    async with asyncio.timeout(5):
+        assert (await late).stream_version == 1
 
 
 # --- context ---------------------------------------------------------------------------------------------------------
