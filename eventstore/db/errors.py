@@ -121,6 +121,10 @@ def connecting(dsn: str | None = None) -> Iterator[None]:
         raise NotConnectedError(
             f"PostgreSQL cannot be reached ({type(error).__name__}): check that it runs and that the DSN names it"
         ) from None
+    except asyncpg.InterfaceError as error:
+        if "pool is clos" in str(error):  # the caller's own, closed while the store is open
+            raise ClosedError("pool") from None
+        raise ConfigurationError(f"the PostgreSQL driver refuses the call: {error}") from None
     except asyncpg.OperatorInterventionError:  # it is not ready yet, or was killed while it let us in
         raise NotConnectedError("PostgreSQL is starting up or shutting down: try again in a moment") from None
 

@@ -147,7 +147,7 @@ class GroupingAppender:
                     async with self._log.pinned() as log:
                         while batch and await self._send(log, batch, wait=False):
                             batch = await self._next_batch()
-                except EventStoreError as error:  # there is no connection to be had, so nothing was sent
+                except Exception as error:  # noqa: BLE001 - no connection to be had, so nothing was sent, whatever it is
                     self._give_back(batch, error)
                 batch = self._take()  # what came while the connection was given back, and saw both lanes at work
         finally:
@@ -168,7 +168,8 @@ class GroupingAppender:
             self._resting -= 1
         return self._take()
 
-    def _give_back(self, batch: Sequence[Pending], error: EventStoreError) -> None:
+    def _give_back(self, batch: Sequence[Pending], error: Exception) -> None:
+        """Tell callers why their appends could not be sent."""
         for pending in batch:
             _refuse(pending, NotConnectedError(str(error)) if isinstance(error, NotConnectedError) else error)
         self._open(_by_stream(batch))
@@ -237,7 +238,7 @@ class GroupingAppender:
         try:
             async with self._log.pinned() as log:
                 await self._send(log, pending, wait=True)
-        except EventStoreError as error:
+        except Exception as error:  # noqa: BLE001 - as in `_lane`: who waits must hear of it
             self._give_back(pending, error)
         finally:
             self._beside -= 1

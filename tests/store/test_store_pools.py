@@ -116,6 +116,18 @@ async def test_the_smallest_pool_is_enough_for_everything_at_once(dsn: str) -> N
         assert len(await store.read_all().to_list()) == 20
 
 
+async def test_an_append_on_a_pool_that_its_owner_has_closed_is_refused_and_does_not_wait(
+    pool: asyncpg.Pool,
+) -> None:
+    async with EventStore.open(pool, app) as store:
+        await pool.close()
+        async with asyncio.timeout(5):
+            with pytest.raises(ClosedError, match="pool"):
+                await store.append("order-1", [placed()], expected_version=NO_STREAM)
+            with pytest.raises(ClosedError, match="pool"):
+                await store.stream_info("order-1")
+
+
 async def test_a_store_is_refused_in_another_event_loop(store: EventStore) -> None:
     """In a thread with a loop of its own, where the driver would fail in strange ways, or hang."""
     await store.append("order-1", [placed()], expected_version=NO_STREAM)
