@@ -93,8 +93,8 @@ async def test_a_value_comes_back_identical_or_is_refused_before_sql(
     assert tally.total() == count
     assert tally[Tame, False] == 0
     for model in (Broad, Loose, Lossy, Deep):  # a campaign that stores all or nothing proves nothing
-        assert tally[model, True] > count / 100
-        assert tally[model, False] > count / 100
+        assert tally[model, True] > count / 1000  # the rarest of them has a share of one in a hundred
+        assert tally[model, False] > count / 1000
     assert await connection.fetchval("SELECT count(*) FROM eventstore.events") == sum(
         number for (_, stored), number in tally.items() if stored
     )
