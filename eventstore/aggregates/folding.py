@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from time import perf_counter
@@ -20,7 +20,7 @@ from eventstore.codec import Selection
 from eventstore.codec.selection import models_of
 from eventstore.errors import InvalidArgumentError
 from eventstore.events import BEGINNING, Position
-from eventstore.store.log import LAST_VERSION, StoredFold, StoredSnapshot
+from eventstore.store.log import LAST_VERSION, EventsToFold, StoredFold, StoredSnapshot
 from eventstore.store.reading import PAGE, Ahead
 from eventstore.streams import StreamId
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from eventstore.codec import EventTypes, StoredEvent
+    from eventstore.codec import EventTypes
     from eventstore.events import RecordedEvent
     from eventstore.store import EventIterator, Log, Operations
 
@@ -196,12 +196,12 @@ async def _fold(
             replayed = await load_folded(operations, shape, stream_id, version=bound, use_snapshot=False)
             return replace(replayed, bad_snapshot=True)
         start, tail = restored, tail[1:]
-    pages = Ahead(rest, allowed=operations.log.reads_ahead)
+    pages: Ahead[EventsToFold] = Ahead(rest, allowed=operations.log.reads_ahead)
     await pages.ask()
-    folded = _fold_stored(operations, shape, start, tail)
+    folded = _fold_stored(operations, shape, stream_id, start, tail)
     while (stored := await pages.next()) is not None:
         await pages.ask()
-        folded = _fold_stored(operations, shape, folded, stored)
+        folded = _fold_stored(operations, shape, stream_id, folded, stored)
     return folded
 
 
@@ -215,7 +215,7 @@ class _Rest:
         self._to = to_version
         self.done = False
 
-    async def fetch(self) -> Sequence[StoredEvent]:
+    async def fetch(self) -> EventsToFold:
         """Return the next page."""
         found = await self._log.load_folded(self._stream_id, "", self._to, PAGE, from_version=self._from)
         self.done = len(found.events) < PAGE
@@ -258,9 +258,12 @@ async def fold_stream(shape: Shape[S], start: Folded[S], events: EventIterator[A
     return folded
 
 
-def _restore(shape: Shape[S], snapshot: StoredSnapshot, tail: Sequence[StoredEvent]) -> Folded[S] | None:
+def _restore(shape: Shape[S], snapshot: StoredSnapshot, tail: EventsToFold) -> Folded[S] | None:
     """Return the state of a snapshot, if the log has the event that it was made at and the state can be read."""
-    if not tail or (tail[0].stream_version, tail[0].event_id) != (snapshot.stream_version, snapshot.event_id):
+    if not tail:
+        return None
+    first = tail[0]
+    if (first.stream_version, first.event_id) != (snapshot.stream_version, snapshot.event_id):
         return None
     state = shape.load_state(snapshot.state)
     if state is None:
@@ -268,17 +271,19 @@ def _restore(shape: Shape[S], snapshot: StoredSnapshot, tail: Sequence[StoredEve
     return Folded(
         state,
         snapshot.stream_version,
-        Position(tail[0].position),
+        Position(first.position),
         snapshot.event_id,
         snapshot_version=snapshot.stream_version,
     )
 
 
-def _fold_stored(operations: Operations, shape: Shape[S], start: Folded[S], tail: Sequence[StoredEvent]) -> Folded[S]:
+def _fold_stored(
+    operations: Operations, shape: Shape[S], stream_id: str, start: Folded[S], tail: EventsToFold
+) -> Folded[S]:
     if not tail:
         return start
     evolve, state = shape.evolve, start.state
-    for event in operations.codec.pages(shape.selection).data(tail):
+    for event in operations.codec.pages(shape.selection).data(stream_id, tail.rows):
         state = evolve(state, event)
     last = tail[-1]
     return Folded(

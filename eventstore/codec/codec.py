@@ -15,6 +15,7 @@ from eventstore.codec.pages import PageDecoder
 from eventstore.codec.registry import Upcast
 from eventstore.codec.sameness import same
 from eventstore.codec.selection import EVERYTHING
+from eventstore.codec.stored import StoredEvent, StoredPayload
 from eventstore.errors import (
     InvalidArgumentError,
     NewerSchemaVersionError,
@@ -33,8 +34,7 @@ if TYPE_CHECKING:
     from eventstore.clock import Clock, IdGenerator
     from eventstore.codec.registry import Data, EventType, EventTypes, Upcaster
     from eventstore.codec.selection import Selection
-
-_NO_ID: Final = UUID(int=0)
+    from eventstore.codec.stored import Stored
 
 _MAX_DECODERS: Final = 1000
 _MAX_UPCASTS: Final = 1000
@@ -56,26 +56,6 @@ class EncodedEvent(NamedTuple):
 
     def __repr__(self) -> str:
         return f"EncodedEvent({self.event_type}, event_id={self.event_id})"
-
-
-class StoredEvent(NamedTuple):
-    """An event as it comes from the log; the queries' columns are in this order."""
-
-    position: int
-    stream_id: str
-    stream_version: int
-    event_id: UUID
-    event_type: str
-    schema_version: int
-    data: str
-    metadata: str | None
-    correlation_id: str | None
-    causation_id: str | None
-    occurred_at: datetime
-    recorded_at: datetime
-
-    def __repr__(self) -> str:
-        return f"StoredEvent({self.event_type} v{self.stream_version} of {self.stream_id}, position={self.position})"
 
 
 class Interpreted(NamedTuple):
@@ -162,9 +142,7 @@ class Codec:
         if schema_version < 1:
             raise InvalidArgumentError(f"schema versions count from 1, not {schema_version}")
         text = payload.encode_json(data, event_type, self._max_payload)
-        now = self._clock()
-        stored = StoredEvent(0, stream_id, 0, _NO_ID, event_type, schema_version, text, None, None, None, now, now)
-        self.interpret(stored, EVERYTHING)
+        self.interpret(StoredPayload(stream_id, 0, event_type, schema_version, text), EVERYTHING)
         return text.encode()
 
     def encode_beside(self, metadata: Metadata, event_type: str) -> tuple[str | None, str | None, str | None]:
@@ -189,7 +167,7 @@ class Codec:
         """
         return [_around(stored, today) for today in self.interpret(stored, selection)]
 
-    def interpret(self, stored: StoredEvent, selection: Selection) -> Sequence[Interpreted]:
+    def interpret(self, stored: Stored, selection: Selection) -> Sequence[Interpreted]:
         """Return the same without what was recorded beside the data, which folding has no use for.
 
         Raises:
@@ -252,13 +230,13 @@ class Codec:
         except Exception:  # noqa: BLE001 - what cannot be read any more is not what was just written
             return False
 
-    def _is_known(self, stored: StoredEvent) -> bool:
+    def _is_known(self, stored: Stored) -> bool:
         return (
             self.types.named(stored.event_type) is not None
             or self.types.upcaster_from(stored.event_type, stored.schema_version) is not None
         )
 
-    def _upcast(self, stored: StoredEvent) -> Iterator[tuple[EventType, str]]:
+    def _upcast(self, stored: Stored) -> Iterator[tuple[EventType, str]]:
         """Yield the current type and JSON of each event that a stored one of an older schema version becomes."""
         waiting = deque([Upcast(stored.event_type, stored.schema_version, json.loads(stored.data))])
         for _ in range(_MAX_UPCASTS):
@@ -278,7 +256,7 @@ class Codec:
         raise _upcast_error(stored, "its upcasters lead round in circles")
 
 
-def _lifted(stored: StoredEvent, name: str, version: int, upcaster: Upcaster, data: Data) -> Sequence[Upcast]:
+def _lifted(stored: Stored, name: str, version: int, upcaster: Upcaster, data: Data) -> Sequence[Upcast]:
     """Return what an upcaster makes of one version: the next one, or the events that it becomes."""
     try:
         result = upcaster(data)
@@ -291,18 +269,18 @@ def _lifted(stored: StoredEvent, name: str, version: int, upcaster: Upcaster, da
     raise _upcast_error(stored, f"its upcaster from version {version} returned neither a dict nor a sequence of Upcast")
 
 
-def _dumped(stored: StoredEvent, data: Data) -> str:
+def _dumped(stored: Stored, data: Data) -> str:
     try:
         return json.dumps(data)
     except (TypeError, ValueError) as error:
         raise _upcast_error(stored, f"its upcaster returned what is no JSON ({type(error).__qualname__})") from None
 
 
-def _upcast_error(stored: StoredEvent, problem: str) -> UpcastError:
+def _upcast_error(stored: Stored, problem: str) -> UpcastError:
     return UpcastError(stored.event_type, stored.schema_version, stored.stream_id, stored.stream_version, problem)
 
 
-def _validated(stored: StoredEvent, event_type: EventType, data: str) -> Interpreted:
+def _validated(stored: Stored, event_type: EventType, data: str) -> Interpreted:
     try:
         model = event_type.model.__pydantic_validator__.validate_json(data)
     except ValidationError as error:
@@ -324,7 +302,7 @@ def _validated(stored: StoredEvent, event_type: EventType, data: str) -> Interpr
     return Interpreted(model, event_type.name, event_type.version)
 
 
-def _raw(stored: StoredEvent) -> Interpreted:
+def _raw(stored: Stored) -> Interpreted:
     return Interpreted(RawEvent(json.loads(stored.data)), stored.event_type, stored.schema_version)
 
 

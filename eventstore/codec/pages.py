@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import ValidationError
-
+from eventstore.codec.stored import StoredPayload
 from eventstore.events import Position, RecordedEvent
 from eventstore.metadata import NO_METADATA
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from eventstore.codec.codec import Codec, StoredEvent
+    from eventstore.codec.codec import Codec
     from eventstore.codec.selection import Selection
+    from eventstore.codec.stored import StoredEvent
 
 _tuple: Final = tuple.__new__
 
@@ -51,14 +51,14 @@ class PageDecoder:
             position, stream_id, version, event_id, name, schema, text, metadata, correlation, causation, at, since = (
                 stored
             )
-            validate = known.get((name, schema))
+            validate = known.get((name, schema)) or self._learn(name, schema)
             if validate is None:
-                events += self._out_of_the_ordinary(stored)
+                events += self._codec.decode(stored, self._selection)
                 continue
             try:
                 data = validate(text)
-            except ValidationError:
-                events += self._codec.decode(stored, self._selection)  # which says what is wrong
+            except Exception:  # noqa: BLE001 - the codec says what is wrong
+                events += self._codec.decode(stored, self._selection)
                 continue
             nothing = metadata is None and correlation is None and causation is None
             beside = NO_METADATA if nothing else metadata_of(stored)
@@ -66,37 +66,41 @@ class PageDecoder:
             add(_tuple(RecordedEvent, values))
         return events
 
-    def data(self, page: Sequence[StoredEvent]) -> list[Any]:
-        """Return only the data of the same events: what folding needs.
+    def data(self, stream_id: str, rows: Iterable[Sequence[Any]]) -> Iterator[Any]:
+        """Yield only the data of the events that a stream's rows are today: what folding needs.
+
+        One at a time: a model that is folded and gone before the next is made never meets the garbage collector.
+
+        Args:
+            stream_id: The stream, which an error names.
+            rows: Begin with event type, schema version, data and stream version.
 
         Raises:
             CodecError: As `Codec.interpret` does.
         """
         known = self._validators
-        found: list[Any] = []
-        add = found.append
-        for stored in page:
-            validate = known.get((stored[4], stored[5]))
-            if validate is None:
-                found += [event.data for event in self._out_of_the_ordinary(stored)]
-                continue
-            try:
-                add(validate(stored[6]))
-            except ValidationError:
-                found += [event.data for event in self._codec.decode(stored, self._selection)]
-        return found
+        for row in rows:
+            name, schema, text = row[0], row[1], row[2]
+            validate = known.get((name, schema)) or self._learn(name, schema)
+            if validate is not None:
+                try:
+                    data = validate(text)
+                except Exception:  # noqa: BLE001, S110 - below the codec says what is wrong
+                    pass
+                else:
+                    yield data
+                    continue
+            stored = StoredPayload(stream_id, row[3], name, schema, text)
+            for today in self._codec.interpret(stored, self._selection):
+                yield today.data
 
-    def _out_of_the_ordinary(self, stored: StoredEvent) -> Sequence[RecordedEvent[Any]]:
-        """Decode an event of a type that was not met before, or that is not read by its model alone.
+    def _learn(self, name: str, schema: int) -> Callable[[str], Any] | None:
+        """Return what reads a type at a version, unless that takes more than its model.
 
         What is remembered never changes: a type cannot be registered twice.
         """
-        event_type = self._codec.types.named(stored.event_type)
-        if (
-            event_type is not None
-            and event_type.version == stored.schema_version
-            and self._selection.wants(event_type.model)
-        ):
-            key = (stored.event_type, stored.schema_version)
-            self._validators[key] = event_type.model.__pydantic_validator__.validate_json
-        return self._codec.decode(stored, self._selection)
+        event_type = self._codec.types.named(name)
+        if event_type is None or event_type.version != schema or not self._selection.wants(event_type.model):
+            return None
+        validate = self._validators[name, schema] = event_type.model.__pydantic_validator__.validate_json
+        return validate

@@ -5,13 +5,14 @@ It speaks of stored events only; models, metadata and typed errors are the store
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, overload
+from uuid import UUID
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping
     from contextlib import AbstractAsyncContextManager
     from datetime import datetime
-    from uuid import UUID
 
     from eventstore.codec import Codec, EncodedEvent, StoredEvent
     from eventstore.db import Connection, Database
@@ -100,11 +101,60 @@ class StoredSnapshot(NamedTuple):
     state: str
 
 
+class EventToFold(NamedTuple):
+    """As much of a stored event as folding needs."""
+
+    event_type: str
+    schema_version: int
+    data: str
+    stream_version: int
+    position: int
+    event_id: UUID
+
+
+class EventsToFold(Sequence[EventToFold]):
+    """Events of one stream, kept as the rows that came: only the few whose place matters are ever made more of.
+
+    Args:
+        rows: The columns of an `EventToFold`, in its order, the id as its 16 bytes.
+    """
+
+    __slots__ = ("rows",)
+
+    def __init__(self, rows: Sequence[Sequence[Any]]) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> EventToFold: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> EventsToFold: ...
+
+    def __getitem__(self, index: int | slice) -> EventToFold | EventsToFold:
+        if isinstance(index, slice):
+            return EventsToFold(self.rows[index])
+        row = self.rows[index]
+        return EventToFold(row[0], row[1], row[2], row[3], row[4], UUID(bytes=row[5]))
+
+    @classmethod
+    def of(cls, events: Iterable[StoredEvent]) -> EventsToFold:
+        """Return stored events as what folding needs of them."""
+        return cls(
+            [
+                (one.event_type, one.schema_version, one.data, one.stream_version, one.position, one.event_id.bytes)
+                for one in events
+            ]
+        )
+
+
 class StoredFold(NamedTuple):
     """What a stream is folded from: a snapshot, if there is one, and the events from its version (inclusive) on."""
 
     snapshot: StoredSnapshot | None
-    events: list[StoredEvent]
+    events: EventsToFold
 
 
 class Log(Protocol):
@@ -161,7 +211,7 @@ class Log(Protocol):
     ) -> StoredFold:
         """Return the snapshot of a shape, if there is one, and the events from its version (inclusive) on.
 
-        Without one they begin at `from_version`. They may come without their metadata and times.
+        Without one they begin at `from_version`.
         """
         ...
 

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from itertools import chain, groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, cast
+from uuid import UUID
 
 from eventstore.codec import StoredEvent
 from eventstore.db import Database
 from eventstore.events import StreamInfo
 from eventstore.store.commit import has_committed
 from eventstore.store.grouping import GroupingAppender
-from eventstore.store.log import AppendOutcome, LogPage, LogRange, StoredFold, StoredSnapshot, StreamRange
+from eventstore.store.log import (
+    AppendOutcome,
+    EventsToFold,
+    LogPage,
+    LogRange,
+    StoredFold,
+    StoredSnapshot,
+    StreamRange,
+)
 
 if TYPE_CHECKING:
-    from uuid import UUID
+    from datetime import datetime
 
     from eventstore.codec import Codec
     from eventstore.db import Connection, Session
@@ -25,8 +33,6 @@ if TYPE_CHECKING:
 
 
 _EVERYTHING: Final = LogRange()
-_LEFT_OUT: Final = (None, None, None, datetime.min.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC))
-"""Metadata and times of an event that is read only to be folded."""
 
 
 class PostgresLog:
@@ -123,7 +129,7 @@ class PostgresLog:
     async def load_many(self, stream_ids: Sequence[str], fingerprint: str, limit: int) -> dict[str, StoredFold]:
         """Return the same for many streams, at most `limit` events of each, without those that do not exist."""
         rows = await self._session.fetch("load_many", list(stream_ids), fingerprint, limit)
-        return {stream_id: _fold(list(some)) for stream_id, some in groupby(rows, key=itemgetter(1))}
+        return {stream_id: _fold(list(some)) for stream_id, some in groupby(rows, key=itemgetter(-1))}
 
     async def save_snapshot(self, stream_id: str, fingerprint: str, snapshot: StoredSnapshot) -> None:
         """Keep a snapshot, unless a later one of the same shape is there."""
@@ -177,11 +183,11 @@ def _stored(rows: Iterable[Sequence[Any]]) -> list[StoredEvent]:
 
 
 def _fold(rows: Sequence[Sequence[Any]]) -> StoredFold:
-    """Return a snapshot, which is the first row if it has no position, and the events."""
-    snapshot = None
-    if rows and rows[0][0] is None:
-        snapshot, rows = StoredSnapshot(rows[0][2], rows[0][3], rows[0][6]), rows[1:]
-    return StoredFold(snapshot, _stored((*row, *_LEFT_OUT) for row in rows))
+    """Return a snapshot, which is the first row if it has no event type, and the events."""
+    if not rows or rows[0][0] is not None:
+        return StoredFold(None, EventsToFold(rows))
+    _, _, state, stream_version, _, event_id = rows[0][:6]
+    return StoredFold(StoredSnapshot(stream_version, UUID(bytes=event_id), state), EventsToFold(rows[1:]))
 
 
 class PooledPostgresLog(PostgresLog):

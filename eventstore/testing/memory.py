@@ -24,7 +24,7 @@ from eventstore.errors import ClosedError, TransactionConflictError
 from eventstore.events import StreamInfo
 from eventstore.store import AppendOutcome, AppendRequest, EventStore, LogPage, StoredSnapshot
 from eventstore.store.appending import DirectAppender
-from eventstore.store.log import LAST_VERSION, StoredFold
+from eventstore.store.log import LAST_VERSION, EventsToFold, StoredFold
 from eventstore.streams import ANY, STREAM_EXISTS, category_of
 
 if TYPE_CHECKING:
@@ -267,7 +267,8 @@ class MemoryLog:
         kept = self._snapshot((stream_id, fingerprint))
         snapshot = kept[0] if kept and kept[0].stream_version <= to_version else None
         first = snapshot.stream_version if snapshot else from_version
-        return StoredFold(snapshot, list(self._stream(stream_id)[first - 1 : min(to_version, first - 1 + limit)]))
+        events = self._stream(stream_id)[first - 1 : min(to_version, first - 1 + limit)]
+        return StoredFold(snapshot, EventsToFold.of(events))
 
     async def load_many(self, stream_ids: Sequence[str], fingerprint: str, limit: int) -> dict[str, StoredFold]:
         """Return the same for many streams, at most `limit` events of each, without those that do not exist."""

@@ -23,6 +23,7 @@ from eventstore.codec.sameness import same
 from eventstore.codec.selection import EVERYTHING
 from eventstore.errors import UnreadablePayloadError, UnstorablePayloadError
 from eventstore.metadata import NO_METADATA
+from eventstore.store.log import EventsToFold
 from eventstore.testing import FakeClock
 
 PARIS = ZoneInfo("Europe/Paris")
@@ -225,7 +226,12 @@ def test_a_validator_that_fails_on_the_way_back_is_told_without_the_value() -> N
     with pytest.raises(UnreadablePayloadError, match="KeyError") as unread:
         codec.decode(row, EVERYTHING)
 
-    for raised in (refused, unread):
+    with pytest.raises(UnreadablePayloadError, match="KeyError") as unread_in_a_page:
+        codec.pages(EVERYTHING).events([row])
+    with pytest.raises(UnreadablePayloadError, match="KeyError") as unread_in_a_fold:
+        list(codec.pages(EVERYTHING).data("a-1", EventsToFold.of([row]).rows))
+
+    for raised in (refused, unread, unread_in_a_page, unread_in_a_fold):
         assert "hunter2" not in str(raised.value)
         assert raised.value.__cause__ is None
 

@@ -141,7 +141,7 @@ async def test_a_snapshot_of_another_stream_is_never_used(five: EventStore) -> N
 
     assert await folded(five) == (None, [1, 2, 3, 4, 5])
     snapshot, events = await five.log.load_folded("order-404", "a", LAST_VERSION, 100)
-    assert (snapshot, events) == (None, [])
+    assert (snapshot, list(events)) == (None, [])
 
 
 @pytest.mark.origin("Akka Persistence")

@@ -12,8 +12,9 @@ import pytest
 
 from eventstore import ANY, NO_STREAM, EventStore
 from eventstore.codec import StoredEvent
+from eventstore.codec.pages import PageDecoder
 from eventstore.errors import UnavailableError
-from eventstore.store.reading import FIRST_PAGE, PAGE, PAGE_BYTES
+from eventstore.store.reading import FIRST_PAGE, PAGE, PAGE_BYTES, SLICE
 from fixtures.shop import NoteTaken, Order, app, placed
 
 COUNT = FIRST_PAGE + 2 * PAGE + 7
@@ -85,6 +86,28 @@ async def test_to_list_and_one_by_one_are_the_same(long: EventStore) -> None:
     assert [event async for event in long.read_stream("order-1")] == listed
     assert await long.read_all().to_list() == listed
     assert [event async for event in long.read_stream("order-1", limit=FIRST_PAGE + 3)] == listed[: FIRST_PAGE + 3]
+
+
+async def test_of_a_page_only_a_slice_is_decoded_before_it_is_consumed(
+    long: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page of decoded events would live long enough to cost the garbage collector more than the decoding."""
+    decoded = 0
+    decode = PageDecoder.events
+
+    def counting(self: PageDecoder, page: Sequence[StoredEvent]) -> list[Any]:
+        nonlocal decoded
+        decoded += len(page)
+        return decode(self, page)
+
+    monkeypatch.setattr(PageDecoder, "events", counting)
+
+    consumed = 0
+    async for _ in long.read_stream("order-1"):
+        consumed += 1
+        assert consumed <= decoded < consumed + SLICE
+
+    assert consumed == decoded == COUNT
 
 
 async def test_a_limit_asks_for_nothing_beyond_it(long: EventStore, fetches: Fetches) -> None:
