@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import asyncpg
 
-from eventstore.db.errors import ConnectionLostError, connecting, translated
+from eventstore.db.errors import connecting, translated
 from eventstore.db.queries import Queries
 from eventstore.errors import (
     ClosedError,
@@ -86,11 +86,8 @@ class ConnectionSession:
         """
         if not self.is_open:
             raise ClosedError("transaction")
-        try:
-            with translated(self.queries.schema):
-                rows: list[Row] = await self.connection.fetch(self.queries[name], *args)
-        except ClosedError:  # asyncpg's pool takes a connection back as soon as it breaks
-            raise ConnectionLostError("the connection to PostgreSQL broke") from None
+        with translated(self.queries.schema):
+            rows: list[Row] = await self.connection.fetch(self.queries[name], *args)
         return rows
 
     async def fetchrow(self, name: str, *args: Any) -> Row | None:
@@ -121,10 +118,7 @@ class PinnedSession:
 
     async def fetch(self, name: str, *args: Any) -> list[Row]:
         """Run a named query and return its rows."""
-        try:
-            return await self._database.fetch_on(self._connection, name, *args)
-        except ClosedError:  # asyncpg's pool takes a connection back as soon as it breaks
-            raise ConnectionLostError("the connection to PostgreSQL broke") from None
+        return await self._database.fetch_on(self._connection, name, *args)
 
     async def fetchrow(self, name: str, *args: Any) -> Row | None:
         """Run a named query and return its first row."""
@@ -232,7 +226,7 @@ class Database:
         connection = await self._acquired(pool)
         try:
             yield connection
-            if reset and self._resets and not connection.is_closed():
+            if reset and self._resets:
                 await _undo_settings(connection)
         finally:
             with contextlib.suppress(*_FAILURES):  # the pool has given the connection up then

@@ -85,8 +85,8 @@ def translated(schema: str) -> Iterator[None]:  # noqa: C901 - a table: one case
             "number too large, or a NUL character or a lone surrogate in a text?"
         ) from None
     except asyncpg.InterfaceError as error:
-        if "released" in str(error):
-            raise ClosedError("transaction") from None
+        if "released" in str(error):  # asyncpg's pool takes a connection back as soon as it breaks
+            raise ConnectionLostError("the connection to PostgreSQL broke") from None
         if "closed" in str(error):
             raise ConnectionLostError("the connection to PostgreSQL is closed") from None
         raise ConfigurationError(f"the PostgreSQL driver refuses the call: {error}") from None

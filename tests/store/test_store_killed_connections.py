@@ -35,6 +35,27 @@ async def test_a_connection_that_breaks_between_two_appends_of_a_transaction_is_
     assert await store.stream_info("order-1") is None
 
 
+async def test_a_connection_that_breaks_before_its_transaction_begins_is_unavailable_not_closed(
+    store: EventStore, connection: asyncpg.Connection
+) -> None:
+    async with store.database.connection(reset=True) as borrowed:
+        await kill(connection, borrowed)
+        with pytest.raises(UnavailableError):
+            async with store.database.transaction_on(borrowed):
+                pytest.fail("a transaction on a broken connection")
+
+
+async def test_a_connection_that_breaks_before_its_commit_is_unavailable_not_closed(
+    store: EventStore, connection: asyncpg.Connection
+) -> None:
+    with pytest.raises(UnavailableError):
+        async with store.transaction() as tx:
+            await tx.append("order-1", [placed()], expected_version=NO_STREAM)
+            await kill(connection, tx.connection)
+
+    assert await store.stream_info("order-1") is None
+
+
 @pytest.mark.parametrize("when", [When.BEFORE, When.AFTER])
 async def test_a_connection_that_breaks_after_the_commit_takes_nothing_back(proxy: TcpProxy, when: When) -> None:
     """Settings are undone after the commit: what breaks there is no concern of the caller's."""
