@@ -45,8 +45,11 @@ async def answer(awaitable: Awaitable[T], what: str, within: float) -> T:
         raise UnavailableError(f"Kafka did not answer within {within:g} s ({what})") from None
 
 
-async def connected(starting: Awaitable[None], settings: KafkaSettings) -> None:
+async def connected(starting: Coroutine[Any, Any, None], settings: KafkaSettings) -> None:
     """Wait until a client is connected.
+
+    A start is not cut off while it can still finish: aiokafka forgets the connection that it first asks for the
+    cluster, and nobody could close it.
 
     Args:
         starting: Its start.
@@ -57,7 +60,7 @@ async def connected(starting: Awaitable[None], settings: KafkaSettings) -> None:
     """
     try:
         async with asyncio.timeout(settings.answer_within):
-            await starting
+            await finished(starting, CLOSE_SECONDS)
     except (KafkaError, AssertionError, OSError) as error:  # a time-out is an OSError
         raise UnavailableError(
             f"Kafka cannot be reached at {','.join(settings.brokers)} ({type(error).__name__}): check that it runs, "
@@ -77,13 +80,23 @@ def translated(what: str) -> Iterator[None]:
 async def closed(closing: Coroutine[Any, Any, Any], within: float = CLOSE_SECONDS) -> None:
     """Close a client within bounds, whatever state it is in; its errors say nothing that matters any more.
 
-    It runs as a task of its own: aiokafka was seen to let the cancellation of its inner tasks out.
+    It runs as a task of its own: aiokafka was seen to let the cancellation of its inner tasks out. Whoever cancels the
+    caller meanwhile waits for it, within the same bounds: a closing that is cut off leaves connections open.
+
+    Raises:
+        asyncio.CancelledError: The caller was cancelled; the closing has ended.
     """
     task = asyncio.create_task(closing)
-    try:
-        await asyncio.wait({task}, timeout=within)
-    finally:
-        await ended(task)
+    clock = asyncio.get_running_loop().time
+    end, cancelled = clock() + within, None
+    while not task.done() and (left := end - clock()) > 0:
+        try:
+            await asyncio.wait({task}, timeout=left)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    await ended(task)
+    if cancelled is not None:
+        raise cancelled
 
 
 async def finished(work: Coroutine[Any, Any, T], within: float) -> T:

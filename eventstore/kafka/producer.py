@@ -10,7 +10,7 @@ size that fits their topic, and a way to end a producer whose broker does not an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -20,13 +20,16 @@ from aiokafka.producer import sender
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from eventstore.errors import ClosedError
-from eventstore.kafka.answers import CLOSE_SECONDS, answer, closed
+from eventstore.kafka.answers import CLOSE_SECONDS, answer, closed, finished
 
 if TYPE_CHECKING:
     from eventstore.kafka.settings import KafkaSettings
 
 BETWEEN_TRANSACTIONS: Final = 0.001
 """Seconds between two looks whether the last transaction is completed on the broker; aiokafka's own are 0.02."""
+
+_TASKS_OF_SENDER: Final = ("_send_produce_req", "_do_add_partitions_to_txn", "_do_txn_commit")
+"""What aiokafka's sender does in tasks of their own, of what is used here."""
 
 _END_ATTEMPTS: Final = 5
 
@@ -111,38 +114,71 @@ async def started_producer(settings: KafkaSettings, transactional_id: str) -> As
         transaction_timeout_ms=int(settings.transaction_timeout * 1000),
         acks="all",
     )
+    tasks = _noted_tasks(producer)
     try:
         # Ending what another one left open takes the broker as long as writing its markers.
-        await answer(producer.start(), "starting the producer", 2 * settings.answer_within)
+        starting = finished(producer.start(), CLOSE_SECONDS)  # as in `connected`
+        await answer(starting, "starting the producer", 2 * settings.answer_within)
         yield TransactionalProducer(producer, settings.answer_within)
     finally:
-        await _end(producer)
+        await closed(_end(producer, tasks), 4 * CLOSE_SECONDS)
 
 
-async def _end(producer: AIOKafkaProducer) -> None:
-    """Stop a producer that may be broken, and leave none of its tasks behind.
+def _noted_tasks(producer: AIOKafkaProducer) -> set[asyncio.Task[Any]]:
+    """Return the tasks that a producer's sender has under way, always as it is now.
+
+    The sender keeps them to itself, and forgets them when it fails, as it does when it is fenced.
+    """
+    sender, tasks = producer._sender, set[asyncio.Task[Any]]()  # noqa: SLF001 - what else could say it
+
+    def noted(work: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
+        async def note(*args: Any) -> Any:
+            if (task := asyncio.current_task()) is not None:  # as it always is here
+                tasks.add(task)
+                task.add_done_callback(forget)
+            return await work(*args)
+
+        return note
+
+    def forget(task: asyncio.Task[Any]) -> None:
+        tasks.discard(task)
+        _look_at(task)
+
+    for name in _TASKS_OF_SENDER:
+        setattr(sender, name, noted(getattr(sender, name)))
+    return tasks
+
+
+async def _end(producer: AIOKafkaProducer, tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Stop a producer that may be broken, and leave none of its tasks and connections behind.
 
     `stop()` alone waits for records that a dead broker will never acknowledge, and its sender retries for ever.
     """
     _drop_unsent(producer._message_accumulator)  # noqa: SLF001 - see above
     await closed(producer.stop(), CLOSE_SECONDS)
-    task = producer._sender.sender_task  # noqa: SLF001
+    sender = producer._sender.sender_task  # noqa: SLF001
     for _ in range(_END_ATTEMPTS):
-        if task is None or task.done():
+        left = {task for task in (sender, *tasks) if task is not None and not task.done()}
+        if not left:
             break
-        task.cancel()  # each time ends one thing that it still waits for
-        await asyncio.wait({task}, timeout=CLOSE_SECONDS / _END_ATTEMPTS)
-    if task is not None and task.done() and not task.cancelled():
-        task.exception()
-    await closed(producer.client.close(), CLOSE_SECONDS)
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left, timeout=CLOSE_SECONDS / _END_ATTEMPTS)
+    await closed(producer.client.close(), CLOSE_SECONDS)  # last: any of the tasks might have connected anew
+    _look_at(producer._txn_manager._transaction_waiter)  # noqa: SLF001 - what fenced it, if it had not begun to commit
 
 
 def _drop_unsent(accumulator: Any) -> None:
-    """Let nobody wait for what was not acknowledged, and look at each failure once, or asyncio complains of it."""
+    """Let nobody wait for what was not acknowledged."""
     batches = [batch for queue in accumulator._batches.values() for batch in queue]  # noqa: SLF001
     batches += accumulator._pending_batches  # noqa: SLF001
     accumulator.fail_all(ProducerClosed())
     for batch in batches:
         for future in (batch.future, batch._drain_waiter):  # noqa: SLF001
-            if future.done() and not future.cancelled():
-                future.exception()
+            _look_at(future)
+
+
+def _look_at(future: asyncio.Future[Any]) -> None:
+    """Look once at what nobody else may look at, or asyncio complains of it."""
+    if future.done() and not future.cancelled():
+        future.exception()
