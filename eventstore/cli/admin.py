@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from eventstore.cli.errors import Interrupted
+from eventstore.cli.errors import Interrupted, WrongNameError
 from eventstore.cli.options import Cli, cli_of
 from eventstore.cli.running import STOP_SIGNALS, run
 from eventstore.db import require_current_schema
@@ -74,16 +74,17 @@ def dev(
     """
     cli = cli_of(ctx)
     try:
-        from eventstore.devserver import Absent, SilentProgress, provision  # noqa: PLC0415 - an optional extra
+        from eventstore.devserver import SilentProgress, provision  # noqa: PLC0415 - an optional extra
         from eventstore.devserver.progress import RichProgress  # noqa: PLC0415 - the same
     except ModuleNotFoundError as error:
         raise ConfigurationError(
             f"`eventstore dev` needs the package {error.name!r}: pip install 'pg-eventstore[dev]'"
         ) from None
+    sources = _dev_sources(kafka=kafka)
     progress = SilentProgress() if cli.as_json else RichProgress(cli.output.notes)
     before = {number: signal.signal(number, _stop) for number in STOP_SIGNALS}
     try:
-        with provision(kafka=None if kafka else Absent(), state_dir=data_dir, progress=progress) as servers:
+        with provision(*sources, state_dir=data_dir, progress=progress) as servers:
             reached = run(_migrate_dev(servers.postgres_dsn, cli.settings.schema))
             with suppress(Interrupted):
                 cli.output.note("running; Ctrl-C stops")
@@ -93,6 +94,15 @@ def dev(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _dev_sources(*, kafka: bool) -> tuple[Any, Any]:
+    from eventstore.devserver import Absent, DevServerError, kafka_source, postgres_source  # noqa: PLC0415 - as in `dev`
+
+    try:
+        return postgres_source(), kafka_source() if kafka else Absent("--no-kafka was passed")
+    except DevServerError as error:
+        raise WrongNameError(str(error)) from None
 
 
 async def _migrate_dev(dsn: str, schema: str) -> str:

@@ -13,8 +13,9 @@ from eventstore.cli.options import begin, hoisted
 EPILOG = """
 Global options may also be written after the command.
 
-[bold]Exit codes:[/bold] 0 done, 1 an error of the framework, 2 wrong command line or input, 3 unavailable (a retry can
-help), 4 conflict (wrong expected version, ids used twice), 5 not found, 70 a defect, 130 interrupted.
+[bold]Exit codes:[/bold] 0 done, 1 an error of the framework, 2 wrong command line, setting or input, or one that is
+missing, 3 unavailable (a retry can help), 4 conflict (wrong expected version, ids used twice), 5 not found, 70 a
+defect, 130 interrupted.
 
 [bold]--json:[/bold] one document; `read`, `publish`, `project` and `snapshot --follow` print one a line. Errors are a
 document on stderr: {"error", "message", "retryable", ...}.

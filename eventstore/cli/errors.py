@@ -2,11 +2,12 @@
 
     0    done                                      4    conflict: somebody else came first, or ids used twice
     1    an error of the framework                 5    not found: no such stream, or not at that version or time
-    2    the command line or its input is wrong    70   a defect, of the framework or of the application's code
+    2    wrong command line, setting or input      70   a defect, of the framework or of the application's code
     3    unavailable: a retry can help             130  interrupted
 
-What an option names may also be named by a variable: a wrong DSN, application, schema or address of brokers is 2 from
-either side, and so is a worker or category that the application does not have.
+What an option names may also be named by a setting, a variable or a line of pyproject.toml: a DSN, application, schema
+or address of brokers that is wrong, or that is needed and named nowhere, is 2 from either side. So is a worker or
+category that the application does not have.
 
 A pipe whose reader has gone away ends a command with 141, as it does elsewhere.
 """
@@ -75,9 +76,13 @@ class WrongNameError(ConfigurationError):
     """What the command line or a setting names is not there, or cannot be what it is named as: name another."""
 
 
+class MissingSettingError(ConfigurationError):
+    """What the command works with is named nowhere, neither by an option nor by a setting: name it."""
+
+
 @contextmanager
 def named_by_the_user() -> Iterator[None]:
-    """Take it for a mistake on the command line if the block refuses what was named there.
+    """Take it for a mistake on the command line, or in a setting, if the block refuses what was named there.
 
     Raises:
         WrongNameError: In place of a ConfigurationError; a more special one stays what it is.
@@ -121,7 +126,7 @@ class Interrupted(BaseException):
 _CODES: Final[tuple[tuple[type[EventStoreError] | tuple[type[EventStoreError], ...], ExitCode], ...]] = (
     ((ConcurrencyError, IdempotencyError), ExitCode.CONFLICT),
     ((UnavailableError, OutcomeUnknownError), ExitCode.UNAVAILABLE),
-    ((InvalidArgumentError, InvalidDsnError, WrongNameError), ExitCode.USAGE),
+    ((InvalidArgumentError, InvalidDsnError, MissingSettingError, WrongNameError), ExitCode.USAGE),
 )
 
 

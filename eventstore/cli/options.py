@@ -12,14 +12,13 @@ from typing import Any, Final
 import typer
 
 from eventstore.aggregates import Shape
-from eventstore.cli.errors import named_by_the_user
+from eventstore.cli.errors import MissingSettingError, named_by_the_user
 from eventstore.cli.loading import load_application
 from eventstore.cli.output import Output
 from eventstore.codec import EventTypes
 from eventstore.config import Settings, load_settings
 from eventstore.db import Database
 from eventstore.db.queries import quoted
-from eventstore.errors import ConfigurationError
 from eventstore.outbox import Publisher
 from eventstore.projections import Projection
 from eventstore.runtime import Application
@@ -79,10 +78,10 @@ class Cli:
         """The database's address.
 
         Raises:
-            ConfigurationError: None is set.
+            MissingSettingError: None is set.
         """
         if not self.settings.dsn:
-            raise ConfigurationError(NO_DATABASE)
+            raise MissingSettingError(NO_DATABASE)
         return self.settings.dsn
 
     @cached_property
@@ -90,10 +89,11 @@ class Cli:
         """The application.
 
         Raises:
-            ConfigurationError: None is named, or it cannot be loaded.
+            MissingSettingError: None is named.
+            WrongNameError: It cannot be loaded.
         """
         if not self.settings.app:
-            raise ConfigurationError(NO_APPLICATION)
+            raise MissingSettingError(NO_APPLICATION)
         return load_application(self.settings.app)
 
     def shape_of(self, stream_id: str) -> Shape[Any]:
@@ -138,7 +138,7 @@ class Cli:
         """Refuse a wrong application where none is needed: whoever names one means it.
 
         Raises:
-            ConfigurationError: It cannot be loaded.
+            WrongNameError: It cannot be loaded.
         """
         if self.names_app:
             _ = self.app
@@ -148,7 +148,7 @@ class Cli:
         """Open the store, for an application or without one.
 
         Raises:
-            ConfigurationError: No database is set.
+            MissingSettingError: No database is set.
             UnavailableError: It cannot be reached.
             SchemaError: Its schema does not fit this code.
         """
@@ -161,7 +161,7 @@ class Cli:
         """Return the way to PostgreSQL, whatever its schema is; not opened yet.
 
         Raises:
-            ConfigurationError: No database is set.
+            MissingSettingError: No database is set.
         """
         return Database(self.dsn, schema=self.settings.schema, pgbouncer=self.settings.pgbouncer)
 
@@ -169,12 +169,12 @@ class Cli:
         """Return Kafka's brokers.
 
         Raises:
-            ConfigurationError: None are set.
+            MissingSettingError: None are set.
             WrongNameError: They are not written as brokers are.
         """
         brokers = given or self.settings.kafka
         if not brokers:
-            raise ConfigurationError("no Kafka: set EVENTSTORE_KAFKA (or pass --kafka) to its brokers, host:port,...")
+            raise MissingSettingError("no Kafka: set EVENTSTORE_KAFKA (or pass --kafka) to its brokers, host:port,...")
         from eventstore.kafka.settings import KafkaSettings  # noqa: PLC0415 - loads the Kafka client, which few need
 
         with named_by_the_user():
@@ -185,12 +185,11 @@ def begin(*, app: str | None, dsn: str | None, schema: str | None, as_json: bool
     """Return what a command works with; options win over the environment, which wins over pyproject.toml.
 
     Raises:
-        ConfigurationError: pyproject.toml cannot be read.
-        WrongNameError: The schema's name cannot be one.
+        WrongNameError: pyproject.toml cannot be read, or the schema's name cannot be one.
     """
-    settings = load_settings()
-    given = replace(settings, app=app or settings.app, dsn=dsn or settings.dsn, schema=schema or settings.schema)
     with named_by_the_user():
+        settings = load_settings()
+        given = replace(settings, app=app or settings.app, dsn=dsn or settings.dsn, schema=schema or settings.schema)
         quoted(given.schema)
     return Cli(given, Output(as_json=as_json), names_app=bool(app or os.environ.get("EVENTSTORE_APP")))
 

@@ -101,8 +101,8 @@ def _kafka(
     source: KafkaSource, state_dir: Path, progress: Progress, stack: ExitStack
 ) -> tuple[str | None, str | None, KafkaServer | None]:
     match source:
-        case Absent():
-            return None, f"{KAFKA_VARIABLE} is 'none'", None
+        case Absent(because):
+            return None, because, None
         case Address(addresses):
             _check_reachable(addresses)
             progress.step(f"Using Kafka at {addresses}")

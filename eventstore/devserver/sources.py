@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -36,7 +36,13 @@ class Docker:
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """None at all (`none`): only Kafka can be left out."""
+    """None at all (`none`): only Kafka can be left out.
+
+    Attributes:
+        because: Who left it out, as `no_kafka_because` and people are told.
+    """
+
+    because: str = field(default="it was not asked for", compare=False)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -82,7 +88,7 @@ def parse_kafka_source(text: str) -> KafkaSource:
         case "docker":
             return Docker()
         case "none":
-            return Absent()
+            return Absent(f"{KAFKA_VARIABLE} is 'none'")
         case addresses if all(_is_host_and_port(part) for part in addresses.split(",")):
             return Address(",".join(part.strip() for part in addresses.split(",")))
     raise DevServerError(f"{KAFKA_VARIABLE} must be 'embedded', 'docker', 'none' or host:port[,host:port]")

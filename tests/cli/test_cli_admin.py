@@ -118,6 +118,7 @@ def test_dev_tells_machines_the_addresses(data_dir: Path, start: StartProcess) -
     process.signal(signal.SIGTERM)
 
     assert told["dsn"].startswith("postgresql://")
+    assert told["no_kafka_because"] == "--no-kafka was passed"
     assert (told["kafka"], told["schema"], told["revision"]) == (None, "eventstore", head_revision())
     assert process.end() == (0, "", "")
 
@@ -136,4 +137,4 @@ def test_dev_does_not_show_an_address_that_it_was_given(
 def test_dev_says_what_is_wrong_with_a_setting(bare: EventstoreCommand, settings: pytest.MonkeyPatch) -> None:
     settings.setenv("EVENTSTORE_POSTGRES", "mysql")
 
-    assert "EVENTSTORE_POSTGRES must be" in bare.fails(1, "dev")
+    assert "EVENTSTORE_POSTGRES must be" in bare.fails(2, "dev")

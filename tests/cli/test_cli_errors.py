@@ -15,8 +15,9 @@ CLOSED = "postgresql://me:hunter2@127.0.0.1:1/shop"
 
 
 def test_without_a_database_the_message_says_how_to_name_one(bare: EventstoreCommand) -> None:
-    said = bare.fails(1, "streams")
+    said = bare.fails(2, "streams")
 
+    assert bare.fails_json(2, "streams")["error"] == "MissingSettingError"
     assert "EVENTSTORE_DSN" in said
     assert "`eventstore dev`" in said
 

@@ -28,7 +28,7 @@ def declare(project: Path, module: str, text: str = "") -> None:
 
 @pytest.mark.usefixtures("project")
 def test_without_an_application_the_message_names_all_three_ways(bare: EventstoreCommand) -> None:
-    said = bare.fails(1, "replay", "order-1")
+    said = bare.fails(2, "replay", "order-1")
 
     for way in ("--app", "EVENTSTORE_APP", "[tool.eventstore]"):
         assert way in said
@@ -51,7 +51,13 @@ def test_the_option_wins_over_the_variable_which_wins_over_pyproject(
 def test_an_unknown_setting_is_refused_by_name(bare: EventstoreCommand, project: Path) -> None:
     (project / "pyproject.toml").write_text('[tool.eventstore]\napplication = "x:y"', encoding="utf-8")
 
-    assert "has no setting application" in bare.fails(1, "streams")
+    assert "has no setting application" in bare.fails(2, "streams")
+
+
+def test_a_file_of_settings_that_is_no_toml_is_refused(bare: EventstoreCommand, project: Path) -> None:
+    (project / "pyproject.toml").write_text("[tool.eventstore", encoding="utf-8")
+
+    assert "pyproject.toml cannot be read" in bare.fails(2, "streams")
 
 
 def test_a_wrong_target_is_explained(bare: EventstoreCommand, project: Path) -> None:

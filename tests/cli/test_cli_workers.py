@@ -90,8 +90,8 @@ def test_an_inline_projection_is_not_run(es: EventstoreCommand) -> None:
 
 
 def test_without_brokers_the_message_says_how_to_name_them(es: EventstoreCommand) -> None:
-    assert "EVENTSTORE_KAFKA" in es.fails(1, "publish", "orders")
-    assert "EVENTSTORE_KAFKA" in es.fails(1, "project", "sales", "--from", "kafka")
+    assert "EVENTSTORE_KAFKA" in es.fails(2, "publish", "orders")
+    assert "EVENTSTORE_KAFKA" in es.fails(2, "project", "sales", "--from", "kafka")
 
 
 def test_a_rebuild_builds_the_read_model_anew(placed: EventstoreCommand, sql: Sql) -> None:

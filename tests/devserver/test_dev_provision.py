@@ -18,6 +18,7 @@ from eventstore.devserver import (
     Docker,
     Embedded,
     SilentProgress,
+    parse_kafka_source,
     provision,
 )
 from eventstore.devserver.postgres_probe import ask
@@ -72,9 +73,14 @@ def test_both_run_embedded_by_default(data_dir: Path, monkeypatch: pytest.Monkey
 
 
 def test_no_kafka_on_request_is_said_plainly(tmp_path: Path) -> None:
-    with provision(ELSEWHERE, Absent(), state_dir=tmp_path) as servers:
-        assert servers.kafka_bootstrap is None
-        assert servers.kafka_unavailable_reason == "EVENTSTORE_KAFKA is 'none'"
+    for source, reason in (
+        (parse_kafka_source("none"), "EVENTSTORE_KAFKA is 'none'"),
+        (Absent("--no-kafka was passed"), "--no-kafka was passed"),
+        (Absent(), "it was not asked for"),
+    ):
+        with provision(ELSEWHERE, source, state_dir=tmp_path) as servers:
+            assert servers.kafka_bootstrap is None
+            assert servers.kafka_unavailable_reason == reason
 
 
 def test_no_network_for_kafka_is_a_reason_and_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
