@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
@@ -20,13 +21,11 @@ if TYPE_CHECKING:
 
     from eventstore.codec import StoredEvent
 
-from uuid import UUID
-
 _NAMED = ("correlation_id", "causation_id", "command_id", "actor")
 
 
-class _Beside(BaseModel):
-    """What is recorded beside an event."""
+class JsonMetadata(BaseModel):
+    """What is recorded beside an event, as it is written."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -35,6 +34,14 @@ class _Beside(BaseModel):
     command_id: str | None = None
     actor: str | None = None
     extra: dict[str, Any] = Field(default_factory=dict)
+
+    def given(self) -> Metadata | None:
+        """Return it as the store takes it; None where nothing is named.
+
+        Raises:
+            InvalidArgumentError: A value is empty or too long, or a name begins with `$`.
+        """
+        return Metadata(**self.model_dump()) if self.model_fields_set else None
 
 
 class _Line(BaseModel):
@@ -48,7 +55,7 @@ class _Line(BaseModel):
     stream_version: int | None = Field(default=None, ge=1)
     event_id: UUID | None = None
     schema_version: int | None = Field(default=None, ge=1)
-    metadata: _Beside | None = None
+    metadata: JsonMetadata | None = None
     occurred_at: AwareDatetime | None = None
     recorded_at: AwareDatetime | None = None
     position: str | int | None = None
@@ -77,7 +84,7 @@ def read_jsonl(lines: Iterable[bytes], *, renumber: bool = False) -> Iterator[Im
 
 def _event(line: bytes, number: int, *, renumber: bool) -> ImportedEvent:
     try:
-        value = json.loads(line.decode().rstrip(), object_pairs_hook=_without_repetition, parse_constant=_no_constant)
+        value = json.loads(line.decode().rstrip(), object_pairs_hook=without_repetition, parse_constant=_no_constant)
         read = _Line.model_validate_json(json.dumps(value))
     except UnicodeDecodeError:
         raise InvalidArgumentError("it is not UTF-8") from None
@@ -89,7 +96,6 @@ def _event(line: bytes, number: int, *, renumber: bool) -> ImportedEvent:
         if isinstance(error, InvalidArgumentError):
             raise
         raise InvalidArgumentError("it is not JSON that can be read: too deep, or a number too long") from None
-    beside = read.metadata
     return ImportedEvent(
         read.stream_id,
         JsonEvent(read.event_type, value["data"], read.schema_version),
@@ -97,18 +103,22 @@ def _event(line: bytes, number: int, *, renumber: bool) -> ImportedEvent:
         read.event_id,
         read.occurred_at,
         read.recorded_at,
-        None if beside is None or not beside.model_fields_set else Metadata(**beside.model_dump()),
+        None if read.metadata is None else read.metadata.given(),
         number,
     )
 
 
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object; JSON lets a name occur twice, and then one of its values would be lost."""
+def without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object; JSON lets a name occur twice, and then one of its values would be lost.
+
+    Raises:
+        InvalidArgumentError: A name occurs twice.
+    """
     made = dict(pairs)
     if len(made) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise InvalidArgumentError(f"it has the name {twice!r} twice")
+        raise InvalidArgumentError(f"an object has the name {twice!r} twice")
     return made
 
 

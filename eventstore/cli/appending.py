@@ -6,30 +6,19 @@ from typing import Annotated, Any, Final
 from uuid import UUID
 
 import typer
-from pydantic import AliasChoices, AliasPath, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
+from eventstore.bulk.jsonl import JsonMetadata, without_repetition
+from eventstore.bulk.models import model_from
 from eventstore.cli.options import Cli, cli_of, parse_expected
 from eventstore.cli.running import run
 from eventstore.codec import EventTypes
 from eventstore.codec.payload import summary
 from eventstore.errors import InvalidArgumentError
 from eventstore.events import AppendResult, NewEvent
-from eventstore.metadata import Metadata
 from eventstore.streams import ExpectedVersion, checked_stream_id
 
 EXAMPLE: Final = '{"type": "OrderPlaced", "data": {"sku": "tea"}}'
-
-
-class IncomingMetadata(BaseModel):
-    """What is recorded beside an event."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    correlation_id: str | None = None
-    causation_id: str | None = None
-    command_id: str | None = None
-    actor: str | None = None
-    extra: dict[str, Any] = Field(default_factory=dict)
 
 
 class IncomingEvent(BaseModel):
@@ -41,7 +30,7 @@ class IncomingEvent(BaseModel):
     data: dict[str, Any]
     event_id: UUID | None = None
     occurred_at: AwareDatetime | None = None
-    metadata: IncomingMetadata | None = None
+    metadata: JsonMetadata | None = None
 
 
 def append(
@@ -104,14 +93,14 @@ def _stdin_values() -> list[Any]:
         text = sys.stdin.buffer.read().decode("utf-8-sig")
     except UnicodeDecodeError:
         raise InvalidArgumentError("stdin is not UTF-8") from None
-    decoder = json.JSONDecoder(object_pairs_hook=_without_repetition)
+    decoder = json.JSONDecoder(object_pairs_hook=without_repetition)
     values: list[Any] = []
     rest = _skip_blank(text, 0)
     while rest < len(text):
         try:
             value, end = decoder.raw_decode(text, rest)
-        except InvalidArgumentError:
-            raise
+        except InvalidArgumentError as error:
+            raise InvalidArgumentError(f"stdin: {error}") from None
         except json.JSONDecodeError as error:
             raise InvalidArgumentError(f"stdin, line {error.lineno}, is not JSON: {error.msg}") from None
         except (ValueError, RecursionError):
@@ -127,16 +116,6 @@ def _skip_blank(text: str, start: int) -> int:
     return start
 
 
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object; JSON lets a name occur twice, and then one of its values would be lost."""
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InvalidArgumentError(f"an object on stdin has the name {twice!r} twice")
-    return made
-
-
 def _new_event(value: Any, number: int, types: EventTypes) -> NewEvent:
     try:
         incoming = IncomingEvent.model_validate_json(json.dumps(value))
@@ -146,28 +125,9 @@ def _new_event(value: Any, number: int, types: EventTypes) -> NewEvent:
     if event_type is None:
         known = ", ".join(sorted(event_type.name for event_type in types)) or "none"
         raise InvalidArgumentError(f"event {number}: there is no event type {incoming.type!r}, there are: {known}")
-    _check_names(event_type.model, incoming.data, f"event {number} ({incoming.type!r})")
     try:
-        data = event_type.model.model_validate_json(json.dumps(value["data"]))
-    except ValidationError as error:
-        raise InvalidArgumentError(f"event {number} ({incoming.type!r}): {summary(error)}") from None
-    given = incoming.metadata
-    metadata = Metadata(**given.model_dump()) if given else None
+        data = model_from(event_type.model, value["data"])
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f"event {number} ({incoming.type!r}): {error}") from None
+    metadata = None if incoming.metadata is None else incoming.metadata.given()
     return NewEvent(data, incoming.event_id, incoming.occurred_at, metadata)
-
-
-def _check_names(model: type[BaseModel], data: dict[str, Any], what: str) -> None:
-    """Refuse names that the model does not have: pydantic would pass them over, and they would be lost."""
-    if model.model_config.get("extra") is not None:
-        return
-    known: set[str] = set()
-    for name, field in model.model_fields.items():
-        alias = field.validation_alias
-        choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
-        firsts = [choice.path[0] if isinstance(choice, AliasPath) else choice for choice in choices]
-        known |= {name, *(str(first) for first in firsts if first is not None)}
-    unknown = sorted(set(data) - known)
-    if unknown:
-        raise InvalidArgumentError(
-            f"{what}: its model has no field {', '.join(map(repr, unknown))}; it has {', '.join(model.model_fields)}"
-        )

@@ -99,7 +99,7 @@ async def test_a_part_is_imported_with_versions_of_its_own(store: EventStore, ds
     ("line", "said"),
     [
         (b"{", "line 3: column 2: it is not JSON"),
-        (b'{"a": 1, "a": 2}', "line 3: it has the name 'a' twice"),
+        (b'{"a": 1, "a": 2}', "line 3: an object has the name 'a' twice"),
         (b"[" * 100_000, "line 3: it is not JSON that can be read"),
         (b"\xff", "line 3: it is not UTF-8"),
         (b"1", "line 3: the event: "),
