@@ -2,12 +2,12 @@
 
 import os
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import typer
 
@@ -24,6 +24,8 @@ from eventstore.projections import Projection
 from eventstore.runtime import Application
 from eventstore.store import EventStore
 from eventstore.streams import ANY, NO_STREAM, STREAM_EXISTS, ExpectedVersion, category_of
+
+T = TypeVar("T")
 
 GLOBAL_FLAG: Final = "--json"
 GLOBAL_OPTIONS: Final = frozenset({"--app", "--dsn", "--schema"})
@@ -110,9 +112,7 @@ class Cli:
         Raises:
             WrongNameError: No aggregate of the application has it.
         """
-        app = self.app
-        with named_by_the_user():
-            return app.shape(category)
+        return self._named(Application.shape, category)
 
     def projection(self, name: str) -> Projection:
         """Return a projection that was named.
@@ -120,9 +120,7 @@ class Cli:
         Raises:
             WrongNameError: The application has none of that name.
         """
-        app = self.app
-        with named_by_the_user():
-            return app.projection(name)
+        return self._named(Application.projection, name)
 
     def publisher(self, name: str) -> Publisher:
         """Return a publisher that was named.
@@ -130,9 +128,12 @@ class Cli:
         Raises:
             WrongNameError: The application has none of that name.
         """
-        app = self.app
+        return self._named(Application.publisher, name)
+
+    def _named(self, find: Callable[[Application, str], T], name: str) -> T:
+        app = self.app  # what is wrong with the application itself is no wrong name
         with named_by_the_user():
-            return app.publisher(name)
+            return find(app, name)
 
     def check_app(self) -> None:
         """Refuse a wrong application where none is needed: whoever names one means it.

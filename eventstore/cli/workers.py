@@ -45,7 +45,6 @@ def publish(
 ) -> None:
     """Publish events to Kafka, until Ctrl-C or SIGTERM. Several may run: one works, the others stand by."""
     cli = cli_of(ctx)
-    _check_bound(within, until_caught_up=until_caught_up)
     chosen = names or [publisher.name for publisher in cli.app.publishers]
     if not chosen:
         raise ConfigurationError(f"{cli.app.name!r} has no publishers: give it some with Application(publishers=[...])")
@@ -65,7 +64,6 @@ def project(
 ) -> None:
     """Keep read models up to date, until Ctrl-C or SIGTERM. Several may run: one works, the others stand by."""
     cli = cli_of(ctx)
-    _check_bound(within, until_caught_up=until_caught_up)
     chosen = names or [projection.name for projection in cli.app.projections if not projection.inline]
     if not chosen:
         raise ConfigurationError(
@@ -87,14 +85,11 @@ def project(
     )
 
 
-def _check_bound(within: float | None, *, until_caught_up: bool) -> None:
-    if within is not None and not until_caught_up:
-        raise typer.BadParameter("--within bounds --until-caught-up: give both, or neither")
-
-
 def _work(
     cli: Cli, names: Sequence[str], *, kafka: str | None, until_caught_up: bool, within: float | None, doing: str
 ) -> None:
+    if within is not None and not until_caught_up:
+        raise typer.BadParameter("--within bounds --until-caught-up: give both, or neither")
     log_warnings(cli.output)
     work = _run_workers(cli, names, kafka=kafka, until_caught_up=until_caught_up, within=within, doing=doing)
     if until_caught_up:
