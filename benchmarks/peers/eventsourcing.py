@@ -4,6 +4,8 @@ Appends keep the aggregate in memory between saves, and contended ones use its a
 loading each time. Loads use neither.
 """
 
+# ruff: noqa: ARG002 - the library records what an event's method takes, used or not; `version` is the interface's
+
 from __future__ import annotations
 
 from urllib.parse import urlsplit
@@ -28,12 +30,12 @@ class Account(Aggregate):
         *,
         key: UUID,
         amount: int,
-        currency: str,  # noqa: ARG002 - the event records what its method takes
-        reference: str,  # noqa: ARG002
-        counterparty: str,  # noqa: ARG002
-        memo: str,  # noqa: ARG002
-        channel: str,  # noqa: ARG002
-        labels: list[str],  # noqa: ARG002
+        currency: str,
+        reference: str,
+        counterparty: str,
+        memo: str,
+        channel: str,
+        labels: list[str],
     ) -> None:
         self.key = key
         self._count(amount)
@@ -48,12 +50,12 @@ class Account(Aggregate):
         self,
         *,
         amount: int,
-        currency: str,  # noqa: ARG002 - the event records what its method takes
-        reference: str,  # noqa: ARG002
-        counterparty: str,  # noqa: ARG002
-        memo: str,  # noqa: ARG002
-        channel: str,  # noqa: ARG002
-        labels: list[str],  # noqa: ARG002
+        currency: str,
+        reference: str,
+        counterparty: str,
+        memo: str,
+        channel: str,
+        labels: list[str],
     ) -> None:
         """Take in a deposit."""
         self._count(amount)
@@ -105,7 +107,7 @@ class Peer(BlockingPeer):
         if version + 1 == EVENTS_PER_STREAM:
             del self._held[stream]
 
-    async def append_after_conflicts(self, stream: UUID, version: int, number: int) -> int:  # noqa: ARG002 - the interface's
+    async def append_after_conflicts(self, stream: UUID, version: int, number: int) -> int:
         """Get the aggregate, trigger an event, save it; all again after a conflict."""
         while True:
             account = self._caching.repository.get(stream)
