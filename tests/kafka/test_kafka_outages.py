@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pytest
 from eventstore import EventStore, Projection
 from eventstore.devserver import DevServerError, Embedded, KafkaServer, kafka_source, start_kafka
 from eventstore.kafka import KafkaProjector, KafkaPublisher, KafkaSettings
+from eventstore.kafka.producer import RecordBatch, TransactionalProducer
 from eventstore.streams import ANY
 from fixtures.kafka_tools import WITHIN, Kafka, fill, is_whole, stop, working
 from fixtures.shop import placed
@@ -68,8 +69,15 @@ async def test_a_broker_that_is_killed_under_load_costs_nothing_but_time(broker:
 
 
 async def test_a_cancel_while_the_broker_is_away_ends_soon_and_leaves_nothing_behind(
-    broker: Broker, store: EventStore
+    broker: Broker, store: EventStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    hanging, commit = asyncio.Event(), TransactionalProducer.commit
+
+    async def noted(self: TransactionalProducer, batches: Sequence[RecordBatch]) -> None:
+        hanging.set()
+        await commit(self, batches)
+
+    monkeypatch.setattr(TransactionalProducer, "commit", noted)
     settings = KafkaSettings(broker.server.bootstrap, answer_within=1.0)
     publisher = Kafka(settings, "").publisher(store)
     before = asyncio.all_tasks()
@@ -77,8 +85,8 @@ async def test_a_cancel_while_the_broker_is_away_ends_soon_and_leaves_nothing_be
     await publisher.progress.until(lambda: publisher.progress.state == "working")
     await asyncio.to_thread(broker.server.kill)
     await store.append("order-1", [placed()], expected_version=ANY)
-    await asyncio.sleep(0.3)  # into the transaction, which hangs
     async with asyncio.timeout(10):
+        await hanging.wait()
         await stop(task)
     assert asyncio.all_tasks() == before
 

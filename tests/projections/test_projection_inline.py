@@ -136,9 +136,15 @@ async def test_a_rebuild_beside_open_transactions_loses_none_of_their_appends(
 
 
 async def eventually_waiting(connection: asyncpg.Connection, statement: str) -> None:
-    """Return once a session waits for a lock with a statement like this one: PostgreSQL gives no other sign of it."""
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE $1"
-    while not await connection.fetchval(waiting, statement):  # noqa: ASYNC110 - it is elsewhere
+    """Return once a session of this database waits for a lock with a statement like this one.
+
+    It polls: PostgreSQL tells nobody that a session has begun to wait, it only answers when it is asked.
+    """
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE $1"
+    )
+    while not await connection.fetchval(waiting, statement):  # noqa: ASYNC110 - see above
         await asyncio.sleep(0.01)
 
 

@@ -320,7 +320,10 @@ async def test_the_blocks_own_error_wins_over_a_cut_connection(cut_store: EventS
 
 
 async def until_waiting(store: EventStore, *, writers: int, but: int | None = None) -> list[int]:
-    """Return the processes of sessions that wait for a lock in the store's database, once there are so many."""
+    """Return the processes of sessions that wait for a lock in the store's database, once there are so many.
+
+    It polls: PostgreSQL tells nobody that a session has begun to wait, it only answers when it is asked.
+    """
     async with asyncio.timeout(10), store.database.connection() as connection:
         while True:
             rows = await connection.fetch(
