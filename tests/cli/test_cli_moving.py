@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from eventstore.testing.databases import DatabasesForTests
-from fixtures.cli_kit import EventstoreCommand, Sql, StartProcess
+from fixtures.cli_kit import EventstoreCommand, Sql, StartProcess, run_script
 
 MAPPING = """
 stream = "order-{order}"
@@ -144,22 +144,46 @@ def test_a_wrong_command_line_says_what_is_wrong(
     assert said in es.fails(code, "import", *arguments)
 
 
+LONGEST_STRETCH = """
+    CREATE TABLE stretch (until bigint);
+    INSERT INTO stretch VALUES (0);
+    CREATE FUNCTION stop() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF NEW.rows > (SELECT until FROM public.stretch) THEN PERFORM pg_sleep(600); END IF;
+        RETURN NEW;
+    END $$;
+    CREATE TRIGGER stop BEFORE INSERT OR UPDATE ON eventstore.imports FOR EACH ROW EXECUTE FUNCTION stop();
+"""
+"""Lets an import come so far and wait there for its kill, however late that comes on a busy machine."""
+
+END_OF_THE_KILLED = """
+    SELECT CASE WHEN wait_event = 'PgSleep' THEN pg_terminate_backend(pid) END FROM pg_stat_activity
+    WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
+"""
+"""Ends a session that waits for the kill of its client, and tells of all that are left: they end by themselves."""
+
+
 def test_killed_in_the_middle_and_run_again_it_is_the_same_log(
-    es: EventstoreCommand, start: StartProcess, sql: Sql, tmp_path: Path
+    es: EventstoreCommand, start: StartProcess, sql: Sql, dsn: str, tmp_path: Path
 ) -> None:
     seed = int(os.environ.get("EVENTSTORE_SEED", random.randrange(2**32)))
     print(f"EVENTSTORE_SEED={seed}")  # noqa: T201 - shown when the test fails
     chance = random.Random(seed)
     count = 6_000
     file = str(write_orders(tmp_path / "old.jsonl", count))
+    run_script(dsn, LONGEST_STRETCH)
     for _ in range(3):
         there = sql("SELECT coalesce(max(rows), 0) FROM eventstore.imports")[0][0]
+        sql("UPDATE stretch SET until = $1", there + 1_900)
         process = start("import", file, "--skip-inline", "--chunk", str(chance.randrange(50, 200)))
         wanted = there + chance.randrange(1, 1_500)
         while sql("SELECT coalesce(max(rows), 0) FROM eventstore.imports")[0][0] < wanted:
             pass
         process.signal(signal.SIGKILL)
         process.end()
+        while sql(END_OF_THE_KILLED):
+            pass
+    sql("UPDATE stretch SET until = $1", count)
 
     cut_off = sql("SELECT rows FROM eventstore.imports")[0][0]
     es.ok("import", file, "--skip-inline")
