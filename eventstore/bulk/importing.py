@@ -16,7 +16,7 @@ from contextlib import aclosing, suppress
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from eventstore.bulk.chunks import Chunk
+from eventstore.bulk.chunks import CHUNK, Chunk
 from eventstore.bulk.encoding import RowEncoder
 from eventstore.bulk.errors import ImportChangedError, ImportRowError
 from eventstore.bulk.slicing import slices
@@ -30,10 +30,6 @@ if TYPE_CHECKING:
     from eventstore.bulk.events import ImportedEvent
     from eventstore.store import EventStore
 
-CHUNK: Final = 10_000
-"""Rows in a transaction: some tenths of a second, which readers of the log wait for."""
-CHUNK_BYTES: Final = 8 * 1024 * 1024
-"""A chunk is complete when it holds so many bytes, however few its rows."""
 MAX_NAME_LENGTH: Final = 255
 
 
@@ -160,7 +156,7 @@ class _Run:
     async def _write(self, chunk: Chunk) -> None:
         await self._writer.write(chunk)
         self.done = chunk.after
-        self.imported += len(chunk.rows)
+        self.imported += chunk.after - chunk.before
         self._report(ImportProgress(self.done, self.imported))
 
     async def _rest(self, rows: AsyncIterator[list[ImportedEvent]]) -> AsyncGenerator[list[ImportedEvent], None]:
@@ -184,19 +180,15 @@ class _Run:
 
     async def _chunks(self, rows: AsyncIterator[list[ImportedEvent]], size: int) -> AsyncGenerator[Chunk, None]:
         """Encode the rows that are left; between slices, the chunk before is sent on."""
-        encode = self._encoder.encode
         chunk: Chunk | None = None
         async for some in rows:
-            chunk = chunk or Chunk(self.done)
-            number = chunk.after
-            for event in some:
-                number += 1
-                chunk.add(encode(number, event))
-                if len(chunk.rows) >= size or chunk.size >= CHUNK_BYTES:
-                    yield chunk
-                    chunk = Chunk(number)
+            chunk = chunk or Chunk(self.done, size)
+            events = iter(some)
+            while self._encoder.fill(chunk, events):
+                yield chunk
+                chunk = Chunk(chunk.after, size)
             await asyncio.sleep(0)
-        if chunk is not None and chunk.rows:
+        if chunk is not None and chunk.after > chunk.before:
             yield chunk
 
 

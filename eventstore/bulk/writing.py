@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from eventstore.bulk.chunks import Heads, heads_of
-from eventstore.bulk.encoding import COLUMNS
-from eventstore.bulk.errors import ImportBusyError, ImportRowError
+from eventstore.bulk.binary import COLUMNS
+from eventstore.bulk.errors import ImportBusyError
 from eventstore.db.errors import DuplicateError
 from eventstore.errors import EventStoreError, TransactionConflictError, UnavailableError
 from eventstore.lifecycle import Backoff
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from eventstore.bulk.chunks import Chunk
+    from eventstore.bulk.errors import ImportRowError
     from eventstore.db import Database
     from eventstore.db.database import ConnectionSession
 
@@ -67,9 +66,10 @@ class ChunkWriter:
             if reached is not None and tuple(reached) == place:
                 return  # an attempt before this one had committed, and its answer was lost
             raise ImportBusyError(self._name)
-        stream_ids = chunk.stream_ids()
+        stream_ids = chunk.streams()
         heads, now = heads_of(stream_ids, await session.fetch("claim_streams", stream_ids))
-        await session.copy_in("events", COLUMNS, chunk.numbered(heads, now))
+        chunk.place(heads, now)
+        await session.copy_in("events", COLUMNS, chunk.blocks())
 
     async def _meaning(self, chunk: Chunk, error: DuplicateError) -> EventStoreError:
         """Return what it means that a row is there already."""
@@ -93,10 +93,10 @@ class ChunkChecker(ChunkWriter):
         Raises:
             ImportRowError: A row of it could not go where it says.
         """
-        new = [stream_id for stream_id in chunk.stream_ids() if stream_id not in self._heads]
+        new = [stream_id for stream_id in chunk.streams() if stream_id not in self._heads]
         heads, now = heads_of(new, await self._database.fetch("stream_heads", new))
         self._heads |= heads
-        chunk.numbered(self._heads, now)
+        chunk.place(self._heads, now)
         known = chunk.doubled() or await first_known(self._database, chunk)
         if known is not None:
             raise known
@@ -104,13 +104,11 @@ class ChunkChecker(ChunkWriter):
 
 async def first_known(database: Database, chunk: Chunk) -> ImportRowError | None:
     """Return the refusal of the first row whose id is in its stream already."""
-    streams: Sequence[Any] = [row.stream_id for row in chunk.rows]
-    found = await database.fetchrow("first_known_id", streams, chunk.ids())
+    found = await database.fetchrow("first_known_id", chunk.stream_ids, chunk.ids())
     if found is None:
         return None
-    row = chunk.rows[found[0] - 1]
-    return ImportRowError(
-        row.number,
-        f"its event_id is in {row.stream_id!r} already (was this imported before, under another name?)",
-        line=row.line,
+    index = found[0] - 1
+    return chunk.refusal(
+        index,
+        f"its event_id is in {chunk.stream_ids[index]!r} already (was this imported before, under another name?)",
     )
