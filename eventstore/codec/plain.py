@@ -196,7 +196,7 @@ def _model(fields: Mapping[str, Kinds]) -> Check:
             holds = allowed[type(value)]
             if holds is not None and not holds(value):
                 return False
-        return event.__pydantic_extra__ is None and event.__pydantic_private__ is None
+        return getattr(event, "__pydantic_extra__", 0) is None and getattr(event, "__pydantic_private__", 0) is None
 
     return check
 

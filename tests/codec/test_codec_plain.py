@@ -1,0 +1,416 @@
+"""Models so plain that types prove the round trip: never more is proven than the round trip itself would."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+from datetime import UTC, date, datetime, timedelta, timezone
+from enum import StrEnum
+from functools import cached_property
+from typing import Annotated, Any, Literal, Optional
+from uuid import UUID
+
+import asyncpg.pgproto.pgproto
+import pytest
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PrivateAttr,
+    RootModel,
+    StringConstraints,
+    computed_field,
+    create_model,
+    field_serializer,
+    model_serializer,
+    model_validator,
+)
+
+from eventstore.codec import payload, plain
+from eventstore.codec.plain import is_proven
+from eventstore.codec.sameness import same
+from eventstore.errors import UnstorablePayloadError
+
+
+class Shade(StrEnum):
+    RED = "red"
+
+
+class Text(str):
+    """A string that is not one exactly."""
+
+
+class Inner(BaseModel):
+    name: str
+    weights: list[float] = []
+
+
+class Outer(BaseModel):
+    """All that is plain."""
+
+    text: str
+    code: Annotated[str, Field(min_length=2, max_length=4)] = "code"
+    whole: int = 0
+    count: Annotated[int, Field(gt=0, le=10)] = 1
+    real: Annotated[float, Field(ge=-1)] = 0.5
+    flag: bool = False
+    maybe: str | None = None
+    identity: UUID = UUID(int=1)
+    day: date = date(2024, 1, 1)
+    moment: datetime = datetime(2024, 1, 1, 1, 1, 1, 1, tzinfo=UTC)
+    tags: list[str] = []
+    lists: list[list[int | None]] = []
+    table: dict[str, float] = {}
+    one: Inner = Inner(name="one")
+    more: list[Inner] = []
+    named: dict[str, Inner | None] = {}
+
+
+def is_plain(model: type[BaseModel]) -> bool:
+    return plain._check_of(model, model.__pydantic_validator__) is not None
+
+
+def is_taken(event: BaseModel) -> bool:
+    """Whether types alone prove an event, as the codec asks."""
+    try:
+        text = event.__pydantic_serializer__.to_json(event, by_alias=True, round_trip=True, warnings=False)
+    except Exception:  # noqa: BLE001 - refused before it comes to that
+        return False
+    return is_proven(event, len(text))
+
+
+def test_an_event_of_a_plain_model_is_proven_by_types() -> None:
+    assert is_taken(Outer(text="x"))
+    assert is_taken(
+        Outer(
+            text="é\u2028\U0001f600",
+            whole=-(10**400),
+            real=1e22,
+            tags=["a", "b"],
+            lists=[[], [1, None]],
+            table={"": -0.0},
+            more=[Inner(name="x", weights=[5e-324])],
+            named={"a": None, "b": Inner(name="")},
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("text", Text("x")),
+        ("text", Shade.RED),
+        ("text", None),
+        ("code", "x"),
+        ("code", "x" * 5),
+        ("whole", True),
+        ("whole", 1.0),
+        pytest.param("whole", 10**5000, id="digits"),
+        ("count", 0),
+        ("count", 11),
+        ("real", 1),
+        ("real", math.nan),
+        ("real", math.inf),
+        ("real", -2.0),
+        ("flag", 1),
+        ("identity", asyncpg.pgproto.pgproto.UUID(bytes(16))),
+        ("day", datetime(2024, 1, 1, tzinfo=UTC)),
+        ("moment", datetime(2024, 1, 1)),  # noqa: DTZ001 - naive
+        ("moment", datetime(2024, 1, 1, tzinfo=timezone(timedelta(seconds=30)))),
+        ("tags", ("a",)),
+        ("tags", [1]),
+        ("lists", [[1.5]]),
+        ("table", {1: 1.5}),
+        ("table", {"a": math.nan}),
+        ("one", Inner.model_construct(name="x", weights=[math.nan])),
+        ("one", Inner.model_construct()),
+        ("more", [Inner.model_construct(name=1)]),
+        ("named", {"a": 1}),
+        ("surplus", 1),
+    ],
+)
+def test_a_value_that_types_do_not_prove_is_left_to_the_round_trip(field: str, value: object) -> None:
+    event = Outer(text="x")
+    event.__dict__[field] = value
+
+    assert not is_taken(event)
+
+
+def test_a_missing_field_is_left_to_the_round_trip() -> None:
+    assert not is_taken(Outer.model_construct())
+
+    event = Inner(name="x")
+    del event.__dict__["weights"]
+    event.__dict__["cached"] = []
+    assert not is_taken(event)
+
+
+@pytest.mark.parametrize("slot", ["__pydantic_extra__", "__pydantic_private__"])
+def test_what_stands_beside_the_fields_is_left_to_the_round_trip(slot: str) -> None:
+    event = Inner(name="x")
+    object.__setattr__(event, slot, {"_x": 1})
+    assert not is_taken(event)
+
+    object.__delattr__(event, slot)
+    assert not is_taken(event)
+
+
+def test_a_long_event_is_left_to_the_round_trip() -> None:
+    assert is_taken(Outer(text="x" * 3000))
+    assert not is_taken(Outer(text="x" * 5000))
+
+
+class Private(BaseModel):
+    a: int = 0
+    _b: int = PrivateAttr(default=0)
+
+
+class Computed(BaseModel):
+    a: int = 0
+
+    @computed_field
+    def b(self) -> int:
+        return 1
+
+
+class Serialised(BaseModel):
+    a: int = 0
+
+    @field_serializer("a")
+    def _a(self, value: int) -> int:
+        return value // 2
+
+
+class SerialisedWhole(BaseModel):
+    a: int = 0
+
+    @model_serializer
+    def _whole(self) -> dict[str, int]:
+        return {"a": 1}
+
+
+class Validated(BaseModel):
+    a: int = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> Validated:
+        return self
+
+
+class Constructed(BaseModel):
+    a: int = 0
+
+    def __init__(self, **data: Any) -> None:
+        super().__init__(**data | {"a": 1})
+
+
+class Recursive(BaseModel):
+    more: list[Recursive] = []
+
+
+class Holding(BaseModel):
+    one: Validated
+
+
+def field(kind: Any, **settings: Any) -> type[BaseModel]:
+    return create_model("Model", a=(kind, ...), __config__=ConfigDict(**settings) if settings else None)  # type: ignore[call-overload, no-any-return]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        Private,
+        Computed,
+        Serialised,
+        SerialisedWhole,
+        Validated,
+        Constructed,
+        Recursive,
+        Holding,
+        RootModel[int],
+        field(Any),
+        field(object),
+        field(bytes),
+        field(Shade),
+        field(int | str),
+        field(tuple[int, ...]),
+        field(set[int]),
+        field(list),
+        field(dict),
+        field(dict[int, str]),
+        field(Literal["a"]),
+        field(timedelta),
+        field(Annotated[str, StringConstraints(strip_whitespace=True)]),
+        field(Annotated[str, StringConstraints(to_lower=True)]),
+        field(Annotated[str, Field(pattern="x")]),
+        field(Annotated[int, Field(multiple_of=2)]),
+        field(Annotated[int, AfterValidator(abs)]),
+        field(Annotated[int, PlainSerializer(str)]),
+        field(Annotated[int, Field(alias="b")]),
+        field(Annotated[int, Field(serialization_alias="b")]),
+        field(Annotated[int, Field(exclude=True)]),
+        field(Annotated[int, Field(exclude_if=bool)]),
+        field(Annotated[list[int], Field(max_length=2)]),
+        field(str, extra="allow"),
+        field(str, str_strip_whitespace=True),
+        field(str, str_to_upper=True),
+        field(str, str_max_length=2),
+        field(str, coerce_numbers_to_str=True),
+        field(str, alias_generator=str.upper),
+        field(datetime, ser_json_temporal="milliseconds"),
+        field(float, ser_json_inf_nan="constants"),
+    ],
+    ids=str,
+)
+def test_a_model_that_could_change_a_value_is_not_plain(model: type[BaseModel]) -> None:
+    assert not is_plain(model)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [Outer, field(int, frozen=True, extra="forbid", strict=True), field(datetime | None), field(dict[str, list[bool]])],
+    ids=str,
+)
+def test_a_model_that_changes_nothing_is_plain(model: type[BaseModel]) -> None:
+    assert is_plain(model)
+
+
+def test_a_cached_property_and_a_rebuilt_model_are_seen() -> None:
+    class Cached(BaseModel):
+        a: int = 0
+
+        @cached_property
+        def b(self) -> int:
+            return 1
+
+    event = Cached()
+    assert is_taken(event)
+    assert event.b == 1
+    assert not is_taken(event)  # and the round trip takes it
+    assert payload.encode(event, "Cached", 100) == '{"a":0}'
+
+    Cached.model_fields["a"].annotation = Literal[0]  # type: ignore[assignment]
+    Cached.model_rebuild(force=True)
+    assert not is_plain(Cached)
+
+
+# --- by chance: whatever is proven comes back ------------------------------------------------------------------------
+
+SCALARS: list[Any] = [str, int, float, bool, UUID, date, datetime, None]
+ODD: list[Any] = [bytes, Any, Shade, int | str, timedelta]
+VALUES: list[Any] = [
+    *("", "x", "\\u0000", "\x00", "é\u2028", '"', "\ud800", "NaN", Text("x"), Shade.RED, b"x", None, True, False),
+    *(0, 1, -1, 2**53 + 1, 2**63 - 1, 2**63, -(2**63), -(2**63) - 1, 2**64, 10**4000, 10**4299, 10**4300),
+    *(0.0, -0.0, 1.0, 1e22, 5e-324, 1.7976931348623157e308, 0.1 + 0.2, 2.0**53, math.nan, math.inf),
+    *(UUID(int=0), UUID(int=2**128 - 1), date.min, date.max, date(2024, 2, 29), timedelta(1)),
+    *(datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC), datetime(2024, 1, 1, fold=1, tzinfo=UTC)),
+    *(datetime(1, 1, 1), datetime(2024, 1, 1, tzinfo=timezone(timedelta(seconds=30)))),  # noqa: DTZ001 - naive
+]
+
+
+class Chance:
+    """Models and events by chance."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+
+    def kind(self, depth: int = 0) -> Any:
+        pick = self._chance
+        match pick.randrange(12):
+            case 0 if depth < 3:
+                return list[self.kind(depth + 1)]  # type: ignore[misc]
+            case 1 if depth < 3:
+                return dict[str, self.kind(depth + 1)]  # type: ignore[misc]
+            case 2 if depth < 3:
+                return Optional[self.kind(depth + 1)]  # noqa: UP045 - None may be the kind itself
+            case 3 if depth < 3:
+                return self.model(depth + 1)
+            case 4:
+                return Annotated[pick.choice([int, float]), Field(ge=pick.choice([-1, 0]), lt=2**70)]
+            case 5:
+                return Annotated[str, Field(min_length=1)]
+            case 6 if pick.random() < 0.2:
+                return pick.choice(ODD)
+            case _:
+                return pick.choice(SCALARS)
+
+    def model(self, depth: int = 0) -> type[BaseModel]:
+        fields = {name: (self.kind(depth), ...) for name in "abc"[: self._chance.randint(1, 3)]}
+        return create_model("Model", __config__=ConfigDict(strict=self._chance.random() < 0.2), **fields)  # type: ignore[call-overload, no-any-return]
+
+    def value(self, kind: Any, depth: int = 0) -> Any:
+        """A value that mostly suits a kind; nothing validates it."""
+        pick = self._chance
+        if pick.random() < 0.03:
+            return pick.choice([*VALUES, [], {}, [1], {"a": 1}, {1: 1}])
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return self.event(kind, depth + 1)
+        arguments = getattr(kind, "__args__", ())
+        match getattr(kind, "__origin__", None):
+            case origin if origin is list:
+                return [self.value(arguments[0], depth + 1) for _ in range(pick.randrange(3))]
+            case origin if origin is dict:
+                return {pick.choice("xyz"): self.value(arguments[1], depth + 1) for _ in range(pick.randrange(3))}
+        if arguments:
+            return self.value(pick.choice(arguments), depth + 1)
+        return pick.choice([value for value in VALUES if type(value) is kind] or VALUES)
+
+    def event(self, model: type[BaseModel], depth: int = 0) -> BaseModel:
+        values = {name: self.value(field.annotation, depth) for name, field in model.model_fields.items()}
+        return model.model_construct(**values)
+
+
+def seeded() -> random.Random:
+    seed = int(os.environ.get("EVENTSTORE_SEED", random.randrange(2**32)))
+    print(f"EVENTSTORE_SEED={seed}")  # noqa: T201 - shown when the test fails
+    return random.Random(seed)
+
+
+def proven_of(chance: random.Random, models: int, events: int) -> int:
+    """Hold events of so many models against the round trip; returns how many of them types proved."""
+    proven = 0
+    draw = Chance(chance)
+    for _ in range(models):
+        model = draw.model()
+        for _ in range(events):
+            event = draw.event(model)
+            if is_taken(event):
+                proven += 1
+                back = model.model_validate_json(event.model_dump_json(by_alias=True, round_trip=True, warnings=False))
+                assert same(event, back), f"{event!r} came back as {back!r}"
+    return proven
+
+
+def test_what_types_prove_the_round_trip_proves(pytestconfig: pytest.Config) -> None:
+    models = 20_000 if pytestconfig.getoption("campaign") else 300
+
+    assert proven_of(seeded(), models, 50) > models  # a test in which nothing is proven proves nothing
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("_VALUES", dict(plain._VALUES) | {"datetime": {datetime: None}}),
+        ("_VALUES", dict(plain._VALUES) | {"bool": {bool: None, int: None}}),
+        ("_VALUES", dict(plain._VALUES) | {"uuid": {UUID: None, str: None}}),
+        ("_bounds", lambda _: None),
+        ("_both", lambda _, other: other),
+        ("MAX_BYTES", 10_000),
+    ],
+    ids=["any zone", "an int for a bool", "a str for a UUID", "no bounds", "infinities", "any length"],
+)
+def test_a_proof_that_looks_away_is_caught(monkeypatch: pytest.MonkeyPatch, name: str, wrong: object) -> None:
+    monkeypatch.setattr(plain, name, wrong)
+    plain._check_of.cache_clear()
+    with pytest.raises((AssertionError, ValueError)):
+        proven_of(seeded(), 3000, 50)
+    plain._check_of.cache_clear()
+
+
+def test_a_nul_in_a_plain_model_is_refused() -> None:
+    with pytest.raises(UnstorablePayloadError, match="NUL"):
+        payload.encode(Inner(name="\x00"), "Inner", 1000)
+    assert payload.encode(Inner(name="\\u0000"), "Inner", 1000) == '{"name":"\\\\u0000","weights":[]}'
