@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from types import NoneType
@@ -223,7 +223,12 @@ def _all_of(kinds: Kinds) -> Check:
 def _named_of(kinds: Kinds) -> Check:
     """Return the check of a dictionary with strings for names."""
     check = _all_of(kinds)
-    return lambda items: set(map(type, items)) <= {str} and check(list(items.values()))
+    return lambda items: set(map(type, items)) <= {str} and _are_names(items) and check(list(items.values()))
+
+
+def _are_names(names: Iterable[str]) -> bool:
+    """Whether names come back: pydantic refuses a lone surrogate in a value, but in a name it puts U+FFFD for it."""
+    return "".join(names).isascii()
 
 
 def _bounds(schema: _Schema) -> Check | None:

@@ -24,7 +24,7 @@ from eventstore import NO_STREAM, EventStore
 from eventstore.codec import payload
 from eventstore.errors import UnreadablePayloadError, UnstorablePayloadError
 from eventstore.metadata import NO_METADATA
-from fixtures.values import MAX_PAYLOAD, Broad, Deep, Loose, Lossy, Payloads, Tame, app, described
+from fixtures.values import MAX_PAYLOAD, Bare, Broad, Deep, Loose, Lossy, Payloads, Tame, app, described
 
 BATCH = 1000
 
@@ -92,7 +92,7 @@ async def test_a_value_comes_back_identical_or_is_refused_before_sql(
     print(tally)  # noqa: T201 - the campaign's result
     assert tally.total() == count
     assert tally[Tame, False] == 0
-    for model in (Broad, Loose, Lossy, Deep):  # a campaign that stores all or nothing proves nothing
+    for model in (Bare, Broad, Loose, Lossy, Deep):  # a campaign that stores all or nothing proves nothing
         assert tally[model, True] > count / 1000  # the rarest of them has a share of one in a hundred
         assert tally[model, False] > count / 1000
     assert await connection.fetchval("SELECT count(*) FROM eventstore.events") == sum(
@@ -127,4 +127,13 @@ async def test_a_proof_that_only_asks_for_equality_is_caught(
     monkeypatch.setattr(payload, "changed_fields", unequal)
 
     with pytest.raises(ValueChangedError):
+        await send_through(store, seeded(), 2 * BATCH)
+
+
+async def test_a_proof_by_types_that_only_knows_the_model_is_caught(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(payload, "is_proven", lambda event, _: type(event) is Bare)
+
+    with pytest.raises((ValueChangedError, UnreadablePayloadError)):
         await send_through(store, seeded(), 2 * BATCH)

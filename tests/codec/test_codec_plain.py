@@ -125,6 +125,7 @@ def test_an_event_of_a_plain_model_is_proven_by_types() -> None:
         ("lists", [[1.5]]),
         ("table", {1: 1.5}),
         ("table", {"a": math.nan}),
+        pytest.param("table", {"\ud800": 1.5}, id="name"),
         ("one", Inner.model_construct(name="x", weights=[math.nan])),
         ("one", Inner.model_construct()),
         ("more", [Inner.model_construct(name=1)]),
@@ -353,7 +354,8 @@ class Chance:
             case origin if origin is list:
                 return [self.value(arguments[0], depth + 1) for _ in range(pick.randrange(3))]
             case origin if origin is dict:
-                return {pick.choice("xyz"): self.value(arguments[1], depth + 1) for _ in range(pick.randrange(3))}
+                names = [name for name in VALUES if isinstance(name, str)]
+                return {pick.choice(names): self.value(arguments[1], depth + 1) for _ in range(pick.randrange(3))}
         if arguments:
             return self.value(pick.choice(arguments), depth + 1)
         return pick.choice([value for value in VALUES if type(value) is kind] or VALUES)
@@ -398,9 +400,10 @@ def test_what_types_prove_the_round_trip_proves(pytestconfig: pytest.Config) -> 
         ("_VALUES", dict(plain._VALUES) | {"uuid": {UUID: None, str: None}}),
         ("_bounds", lambda _: None),
         ("_both", lambda _, other: other),
+        ("_are_names", lambda _: True),
         ("MAX_BYTES", 10_000),
     ],
-    ids=["any zone", "an int for a bool", "a str for a UUID", "no bounds", "infinities", "any length"],
+    ids=["any zone", "an int for a bool", "a str for a UUID", "no bounds", "infinities", "any name", "any length"],
 )
 def test_a_proof_that_looks_away_is_caught(monkeypatch: pytest.MonkeyPatch, name: str, wrong: object) -> None:
     monkeypatch.setattr(plain, name, wrong)
