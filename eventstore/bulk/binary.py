@@ -43,5 +43,3 @@ def microseconds(time: datetime) -> int:
     except TypeError:
         raise InvalidArgumentError("its times must be aware: give them a time zone, for example tzinfo=UTC") from None
     return since.days * 86_400_000_000 + since.seconds * 1_000_000 + since.microseconds
-
-

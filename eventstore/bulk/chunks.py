@@ -16,9 +16,6 @@ _BLOCK: Final = 1024
 """Rows sent at a time: the driver sends no more until those before are nearly gone, and asks for them only when the
 event loop comes round, after some encoding; with blocks of 256 rows the server had to wait for them."""
 
-CHUNK: Final = 10_000
-"""Rows in a transaction: some tenths of a second, which readers of the log wait for."""
-
 CHUNK_BYTES: Final = 8 * 1024 * 1024
 """A chunk is full when it holds so many bytes, however few its rows."""
 
@@ -39,7 +36,7 @@ class Chunk:
         stream_ids: The stream of each row.
     """
 
-    def __init__(self, before: int, most: int = CHUNK) -> None:
+    def __init__(self, before: int, most: int) -> None:
         self.before = before
         self.stream_ids: list[str] = []
         self._most = most
@@ -53,7 +50,7 @@ class Chunk:
         self._lines: list[int | None] = []
         self._rests: list[bytes] = []
 
-    def add(
+    def add(  # noqa: PLR0917 - the columns; names would cost as much as the rest
         self,
         stream_id: str,
         event_id: bytes,
@@ -133,7 +130,7 @@ class Chunk:
             if said_time is not None and said_time < last:
                 problem = f"its recorded_at is earlier than that of the event before it in {stream_id!r}"
                 raise self.refusal(index, problem)
-            time = said_time if said_time is not None else now if now > last else last
+            time = said_time if said_time is not None else max(last, now)
             head[0] = version
             head[1] = time
             versions.append(version)

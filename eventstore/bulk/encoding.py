@@ -24,7 +24,6 @@ from eventstore.streams import checked_stream_id
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
-    from datetime import datetime
 
     from pydantic import BaseModel
 
@@ -88,7 +87,7 @@ class RowEncoder:
             stream_id, data, version, event_id, occurred_at, recorded_at, metadata, line = event
             try:
                 if type(stream_id) is not str or stream_id not in streams:
-                    stream_id = self._begun(stream_id)  # noqa: PLW2901 - from here on it is text
+                    stream_id = self._begun(stream_id)
                 event_type, schema_version, payload = encode(data, stream_id)
                 occurred = microseconds(occurred_at or self._codec.now())
                 recorded = None if recorded_at is None else microseconds(recorded_at)
@@ -104,7 +103,7 @@ class RowEncoder:
 
     def is_same(self, number: int, event: ImportedEvent, stored: StoredEvent) -> bool:
         """Whether a row is the fact that a stored event is."""
-        chunk = Chunk(number - 1)
+        chunk = Chunk(number - 1, 1)
         self.fill(chunk, iter([event]))
         event_type, schema_version, data = self._content(event.data, chunk.last_stream_id)
         return (chunk.last_stream_id, chunk.last_event_id, event_type, schema_version, json.loads(data)) == (

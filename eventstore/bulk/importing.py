@@ -16,7 +16,7 @@ from contextlib import aclosing, suppress
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from eventstore.bulk.chunks import CHUNK, Chunk
+from eventstore.bulk.chunks import Chunk
 from eventstore.bulk.encoding import RowEncoder
 from eventstore.bulk.errors import ImportChangedError, ImportRowError
 from eventstore.bulk.slicing import slices
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from eventstore.bulk.events import ImportedEvent
     from eventstore.store import EventStore
 
+CHUNK: Final = 10_000
+"""Rows in a transaction: a tenth of a second, which readers of the log wait for."""
 MAX_NAME_LENGTH: Final = 255
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from eventstore.bulk.chunks import Heads, heads_of
 from eventstore.bulk.binary import COLUMNS
+from eventstore.bulk.chunks import Heads, heads_of
 from eventstore.bulk.errors import ImportBusyError
 from eventstore.db.errors import DuplicateError
 from eventstore.errors import EventStoreError, TransactionConflictError, UnavailableError

@@ -103,7 +103,9 @@ class Codec:
         data = event
         if isinstance(event, NewEvent):
             data, event_id, occurred_at, own = event.data, event.event_id, event.occurred_at, event.metadata
-        event_type = self._type_of(data)
+        if not isinstance(data, BaseModel):
+            raise InvalidArgumentError(f"events are pydantic models or NewEvent, not {type(data).__qualname__}")
+        event_type = self.types.of_model(type(data))
         metadata = own.over(outer) if own else outer
         return EncodedEvent(
             event_id or self._new_id(),
@@ -124,19 +126,11 @@ class Codec:
             UnknownEventTypeError: The model is not registered.
             UnstorablePayloadError: The data would not come back identical.
         """
-        event_type = self._type_of(data)
+        if not isinstance(data, BaseModel):
+            raise InvalidArgumentError(f"events are pydantic models, not {type(data).__qualname__}")
+        event_type = self.types.of_model(type(data))
         name = event_type.name
         return name, event_type.version, payload.encode_bytes(data, name, self._max_payload)
-
-    def _type_of(self, data: object) -> EventType:
-        """Return what data is registered as. To ask first whether it is a model at all takes 0.3 microseconds."""
-        try:
-            return self.types.of_model(type(data))  # type: ignore[arg-type] - what is no model is not registered
-        except UnknownEventTypeError:
-            if not isinstance(data, BaseModel):
-                kind = type(data).__qualname__
-                raise InvalidArgumentError(f"events are pydantic models or NewEvent, not {kind}") from None
-            raise
 
     def encode_json(self, event_type: str, schema_version: int, data: Mapping[str, Any], stream_id: str) -> bytes:
         """Return data of an older schema version as it is, once its upcasters have shown that they can read it.

@@ -15,15 +15,18 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from types import NoneType
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from uuid import UUID
 
-from pydantic import BaseModel
 from pydantic_core import SchemaValidator
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 Check: TypeAlias = Callable[[Any], bool]
 Kinds: TypeAlias = Mapping[type, Check | None]
@@ -51,7 +54,7 @@ def _check_of(model: type[BaseModel], validator: object) -> Check | None:
     if type(validator) is not SchemaValidator:
         return None
     try:
-        return _Reader(model.__pydantic_core_schema__).kinds()[model]  # type: ignore[arg-type]
+        return _Reader(model.__pydantic_core_schema__).kinds()[model]
     except (_NotPlainError, KeyError):
         return None
 
@@ -62,7 +65,7 @@ class _NotPlainError(Exception):
 
 _ANYWHERE: Final = {"type", "metadata", "ref", "strict"}
 
-_KEYS: Final[Mapping[str, Set[str]]] = {
+_KEYS: Final[Mapping[str, AbstractSet[str]]] = {
     "str": {"min_length", "max_length"},
     "int": {"ge", "gt", "le", "lt"},
     "float": {"ge", "gt", "le", "lt", "allow_inf_nan"},
@@ -86,7 +89,7 @@ _KEYS: Final[Mapping[str, Set[str]]] = {
 _SETTINGS: Final = {"title", "strict", "extra_fields_behavior", "hide_input_in_errors", "validation_error_cause"}
 """The settings that a model may have."""
 
-_MUST_BE: Final[Mapping[str, Set[Any]]] = {
+_MUST_BE: Final[Mapping[str, AbstractSet[Any]]] = {
     "custom_init": {False},
     "root_model": {False},
     "extra_behavior": {"ignore", "forbid"},
@@ -123,7 +126,7 @@ class _Reader:
         """
         return self._kinds(self._schema, 0)
 
-    def _kinds(self, schema: _Schema, depth: int) -> Kinds:
+    def _kinds(self, schema: _Schema, depth: int) -> Kinds:  # noqa: C901, PLR0911 - one for each kind of schema
         kind = schema["type"]
         if depth > _MAX_DEPTH or kind not in _KEYS:
             raise _NotPlainError
@@ -164,7 +167,7 @@ class _Reader:
         return _model({name: self._kinds(field["schema"], depth) for name, field in schema["fields"].items()})
 
 
-def _require_harmless(schema: _Schema, keys: Set[str]) -> None:
+def _require_harmless(schema: _Schema, keys: AbstractSet[str]) -> None:
     if not keys >= schema.keys():
         raise _NotPlainError
     if any(schema[key] not in allowed for key, allowed in _MUST_BE.items() if key in schema):
