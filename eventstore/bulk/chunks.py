@@ -21,6 +21,10 @@ CHUNK_BYTES: Final = 8 * 1024 * 1024
 
 _LONG_AGO: Final = -(2**63)
 
+EncodedRow = tuple[str, bytes, int | None, int | None, int, int | None, bytes]
+"""A row: its stream, its event's id, the version and the recorded time that the source says, its business time (times
+as PostgreSQL counts them), its line in the file that it came from, and all other columns as COPY takes them."""
+
 Heads = dict[str, list[int]]
 """Where streams are: the last version of each, and when that was recorded, as PostgreSQL counts."""
 
@@ -50,36 +54,35 @@ class Chunk:
         self._lines: list[int | None] = []
         self._rests: list[bytes] = []
 
-    def add(  # noqa: PLR0917 - the columns; names would cost as much as the rest
-        self,
-        stream_id: str,
-        event_id: bytes,
-        version: int | None,
-        recorded_at: int | None,
-        occurred_at: int,
-        line: int | None,
-        rest: bytes,
-    ) -> bool:
-        """Add a row; returns whether the chunk is full.
+    def extend(self, rows: Sequence[EncodedRow]) -> None:
+        """Add rows, which come with what is known of each."""
+        columns: tuple[list[Any], ...] = (
+            self.stream_ids,
+            self._event_ids,
+            self._said_versions,
+            self._said_times,
+            self._occurred,
+            self._lines,
+            self._rests,
+        )
+        for column, values in zip(columns, zip(*rows, strict=True), strict=bool(rows)):
+            column.extend(values)
+        self._size += sum(len(row[-1]) for row in rows)
 
-        Args:
-            stream_id: Its stream.
-            event_id: Its event's id.
-            version: The version that the source says.
-            recorded_at: The recorded time that the source says, as PostgreSQL counts.
-            occurred_at: The business time, as PostgreSQL counts.
-            line: Its line in the file that it came from.
-            rest: All other columns.
-        """
-        self.stream_ids.append(stream_id)
-        self._event_ids.append(event_id)
-        self._said_versions.append(version)
-        self._said_times.append(recorded_at)
-        self._occurred.append(occurred_at)
-        self._lines.append(line)
-        self._rests.append(rest)
-        self._size += len(rest)
-        return len(self._rests) >= self._most or self._size >= CHUNK_BYTES
+    @property
+    def room(self) -> int:
+        """How many rows it still takes."""
+        return self._most - len(self._rests)
+
+    @property
+    def space(self) -> int:
+        """How many bytes it still takes; it is full when there is none, however few its rows."""
+        return CHUNK_BYTES - self._size
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it takes no more."""
+        return self.room <= 0 or self.space <= 0
 
     @property
     def after(self) -> int:

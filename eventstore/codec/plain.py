@@ -8,7 +8,7 @@ exact types of its values, and at the bounds that its fields declare, which nobo
 All of the schema must be known here to be harmless: a key, a type or a setting that is not (one of a later pydantic
 too) makes the model one that is not plain. An event that is not proven is not refused either: the round trip decides.
 
-Profile of an event of 7 fields and 250 bytes, in microseconds: 0.65, where reading it and comparing takes 2.5.
+Profile of an event of 7 fields and 250 bytes, in microseconds: 0.9, where reading it and comparing takes 2.5.
 """
 
 from __future__ import annotations
