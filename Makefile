@@ -6,6 +6,7 @@
 #   make campaign      the fault campaigns in their long form (minutes to hours; `make test` runs the quick one)
 #   make bench         measure against raw asyncpg, pgbench and other libraries, and write docs/benchmarks.md; ARGS, as in:
 #                      make bench ARGS="--only appends --rounds 5 --quick"
+#   make bench-storage measure the choices of the schema (bytes, WAL, time) and write them into docs/design/storage.md
 #   make lint          style, types and the layers of the architecture
 #   make format        rewrite the code as `make lint` wants it
 #   make lock          write requirements/dev.txt anew; ARGS goes to uv, as in: make lock ARGS=--upgrade
@@ -21,7 +22,7 @@ export PYTHON
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap demo demo-small test campaign bench lint format lock clean
+.PHONY: help bootstrap demo demo-small test campaign bench bench-storage lint format lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -43,6 +44,9 @@ campaign: bootstrap
 
 bench: bootstrap
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-storage: bootstrap
+	@$(BIN)/python -m benchmarks.storage $(ARGS)
 
 lint: bootstrap
 	@failed=0; \

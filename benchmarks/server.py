@@ -35,6 +35,7 @@ SHOWN: Final = (
     "fsync",
     "synchronous_commit",
     "full_page_writes",
+    "data_checksums",
     "wal_sync_method",
     "wal_compression",
     "shared_buffers",
@@ -45,6 +46,8 @@ SHOWN: Final = (
     "io_method",
     "jit",
 )
+_SHOW: Final = "SELECT current_setting($1, true)"
+"""Null for a setting that this version has not."""
 _DURABLE: Final = ("fsync", "synchronous_commit", "full_page_writes")
 
 
@@ -121,7 +124,7 @@ async def settings(dsn: str) -> dict[str, str]:
     """
     connection = await asyncpg.connect(dsn)
     try:
-        shown = {name: str(await connection.fetchval(f"SHOW {name}")) for name in SHOWN}
+        shown = {name: value for name in SHOWN if (value := await connection.fetchval(_SHOW, name)) is not None}
         shown["data_directory"] = await connection.fetchval("SHOW data_directory")
     finally:
         await connection.close()

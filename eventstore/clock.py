@@ -14,6 +14,8 @@ Clock = Callable[[], datetime]
 IdGenerator = Callable[[], uuid.UUID]
 """Returns a fresh event id."""
 
+_TIMED = 7
+_RANDOM_BITS = 80
 _UUID7_BITS = 0x7 << 76 | 0x2 << 62
 _UUID7_MASK = ~(0xF << 76 | 0x3 << 62)
 
@@ -36,6 +38,18 @@ def uuid7() -> uuid.UUID:
     return made
 
 
-def command_event_id(command_id: str | uuid.UUID, stream_id: str, number: int) -> uuid.UUID:
-    """Derive the id of a command's `number`-th event (from 0) in a stream: a repeated command repeats its ids."""
-    return uuid.uuid5(_COMMAND_NAMESPACE, f"{command_id}\x00{stream_id}\x00{number}")
+def command_event_id(command_id: str, stream_id: str, number: int) -> uuid.UUID:
+    """Derive the id of a command's `number`-th event (from 0) in a stream: a repeated command repeats its ids.
+
+    The time of a command id that is a UUIDv7 is theirs too. They grow like those of other events then, and the index of
+    ids grows at its end; ids that are nothing but a hash take it a page at random each.
+    """
+    derived = uuid.uuid5(_COMMAND_NAMESPACE, f"{command_id}\x00{stream_id}\x00{number}")
+    try:
+        command = uuid.UUID(command_id)
+    except ValueError:
+        return derived
+    if command.version != _TIMED:
+        return derived
+    value = command.int >> _RANDOM_BITS << _RANDOM_BITS | derived.int & ((1 << _RANDOM_BITS) - 1)
+    return uuid.UUID(int=value & _UUID7_MASK | _UUID7_BITS)

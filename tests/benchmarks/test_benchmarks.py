@@ -5,7 +5,6 @@ import itertools
 import json
 import random
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,21 +25,8 @@ from benchmarks.results import OURS, Row, entry, load, merge
 from benchmarks.rounds import interleave
 from benchmarks.works import WORKS, Work, chosen
 from eventstore.devserver import DevServerError
-from fixtures.postgres import REQUIRED
-from fixtures.run import unavailable
 
 ABOUT = {"rounds": 2, "seed": 1, "quick": True, "at": "2024-01-01T00:00:00+00:00", "commit": "0"}
-
-
-@pytest.fixture(scope="module")
-def durable_dsn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server with the settings of the benchmarks, on the disk."""
-    try:
-        running = server.start(tmp_path_factory.mktemp("bench"))
-    except DevServerError as error:
-        unavailable(REQUIRED, error)
-    yield running.dsn
-    running.remove()
 
 
 # --- a run -----------------------------------------------------------------------------------------------------------

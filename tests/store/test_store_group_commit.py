@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Sequence
 from uuid import UUID
 
 import asyncpg
@@ -15,54 +13,16 @@ import pytest
 from eventstore import ANY, NO_STREAM, EventStore, NewEvent
 from eventstore.clock import uuid7
 from eventstore.errors import (
-    ClosedError,
     EventStoreError,
     IdempotencyError,
-    OutcomeUnknownError,
-    UnavailableError,
     WrongExpectedVersionError,
 )
 from eventstore.events import AppendResult
 from eventstore.metadata import current_metadata, metadata
-from eventstore.store import AppendOutcome, AppendRequest, event_store, grouping
-from eventstore.store.grouping import LANES
+from eventstore.store import AppendOutcome, AppendRequest
 from eventstore.store.postgres import PostgresLog
+from fixtures.group_commit import commits, held, until_waiting, versions
 from fixtures.shop import SHIPPED, app, placed
-from fixtures.stores import open_store
-from fixtures.tcp_proxy import TcpProxy, When
-
-
-async def versions(store: EventStore, stream_id: str) -> list[int]:
-    return [event.stream_version async for event in store.read_stream(stream_id)]
-
-
-async def commits(connection: asyncpg.Connection) -> int:
-    """How many transactions the log's events were committed in."""
-    return int(await connection.fetchval("SELECT count(DISTINCT xmin::text) FROM eventstore.events"))
-
-
-@asynccontextmanager
-async def held(connection: asyncpg.Connection, *stream_ids: str) -> AsyncIterator[None]:
-    """Have another transaction hold streams, as one that has appended to them and not committed."""
-    async with connection.transaction():
-        await connection.execute(
-            "SELECT FROM eventstore.streams WHERE stream_id = ANY ($1) FOR NO KEY UPDATE", list(stream_ids)
-        )
-        yield
-
-
-async def until_waiting(connection: asyncpg.Connection, writers: int) -> None:
-    """Return once so many sessions of the database wait for a lock."""
-    async with asyncio.timeout(10):
-        while True:
-            await connection.execute("SELECT pg_stat_clear_snapshot()")  # inside a transaction it would stand still
-            waiting = await connection.fetchval(
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-            )
-            if waiting == writers:
-                return
-            await asyncio.sleep(0.005)
-
 
 # --- what is shared, and what is not --------------------------------------------------------------------------------
 
@@ -255,184 +215,6 @@ async def test_nobody_starves_among_callers_that_expect_versions_and_try_again(s
     await asyncio.gather(*[caller(number) for number in range(8)])
 
     assert min(wins[number] for number in range(8)) >= 400 / 8 / 2
-
-
-# --- callers that go away --------------------------------------------------------------------------------------------
-
-
-async def test_an_append_that_is_cancelled_before_it_is_sent_does_not_happen(store: EventStore) -> None:
-    await store.append("order-1", [placed()], expected_version=NO_STREAM)
-    sent = [asyncio.create_task(store.append("order-1", [SHIPPED], expected_version=ANY))]
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)  # on its way; what comes for the stream from here on stays behind
-    behind = [asyncio.create_task(store.append("order-1", [SHIPPED], expected_version=ANY)) for _ in range(3)]
-    await asyncio.sleep(0)
-    behind[1].cancel()
-
-    await asyncio.gather(*sent, *behind, return_exceptions=True)
-    assert behind[1].cancelled()
-    assert await versions(store, "order-1") == [1, 2, 3, 4]
-
-
-async def test_an_append_that_is_cancelled_after_it_was_sent_runs_on_and_its_neighbours_do_not_notice(
-    store: EventStore, connection: asyncpg.Connection
-) -> None:
-    await store.append("order-1", [placed()], expected_version=NO_STREAM)
-    async with held(connection, "order-1"):
-        callers = [asyncio.create_task(store.append("order-1", [SHIPPED], expected_version=ANY)) for _ in range(3)]
-        await until_waiting(connection, writers=1)
-        callers[0].cancel()
-        await asyncio.wait([callers[0]])
-        assert callers[0].cancelled()
-
-    results = await asyncio.gather(*callers[1:])
-    assert [result.stream_version for result in results] == [3, 4]
-
-
-async def test_a_time_out_says_whether_the_append_was_sent(store: EventStore, connection: asyncpg.Connection) -> None:
-    await store.append("order-1", [placed()], expected_version=NO_STREAM)
-    async with held(connection, "order-1"):
-        first = asyncio.create_task(store.append("order-1", [SHIPPED], expected_version=ANY, timeout=0.3))
-        await until_waiting(connection, writers=1)
-        with pytest.raises(UnavailableError, match=r"was not sent within 0\.1 s.*nothing was appended"):
-            await store.append("order-1", [SHIPPED], expected_version=ANY, timeout=0.1)
-        with pytest.raises(OutcomeUnknownError) as raised:
-            await first
-
-    event_ids = list(raised.value.event_ids)
-    again = await store.append("order-1", [NewEvent(SHIPPED, event_id=event_ids[0])], expected_version=1)
-    assert again.stream_version == 2
-    assert await versions(store, "order-1") == [1, 2]
-
-
-async def test_callers_wait_when_too_much_is_waiting_already(
-    store: EventStore, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, dsn: str
-) -> None:
-    await store.append("order-1", [placed()], expected_version=NO_STREAM)
-    monkeypatch.setattr(grouping, "WAITING_BYTES", 2000)
-    async with open_store(dsn) as small, held(connection, "order-1"):
-        callers = [asyncio.create_task(small.append("order-1", [SHIPPED], expected_version=ANY)) for _ in range(9)]
-        await until_waiting(connection, writers=1)
-        with pytest.raises(UnavailableError, match="was not sent"):
-            await small.append("order-2", [placed()], expected_version=ANY, timeout=0.05)
-        callers[7].cancel()
-        await connection.execute("SAVEPOINT still_held")
-        assert not callers[0].done()
-        await connection.execute("ROLLBACK TO still_held")
-        releasing = asyncio.gather(*callers, return_exceptions=True)
-        await asyncio.sleep(0)
-        await connection.execute("COMMIT; BEGIN")
-
-        answers = await releasing
-        assert sum(isinstance(answer, AppendResult) for answer in answers) == 8
-        assert await versions(store, "order-1") == list(range(1, 10))
-
-
-# --- broken connections and closing ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("when", [When.BEFORE, When.AFTER])
-async def test_when_the_answer_to_a_batch_is_lost_each_append_is_resolved(
-    store: EventStore, proxy: TcpProxy, when: When
-) -> None:
-    await store.append("order-1", [placed()], expected_version=NO_STREAM)
-    async with open_store(proxy.dsn) as cut_store:
-        proxy.cut_at(b"order-9", when)
-        answers = await asyncio.gather(
-            *[cut_store.append(f"order-{n}", [placed()], expected_version=NO_STREAM) for n in range(12)],
-            *[cut_store.append("order-9", [SHIPPED], expected_version=version) for version in (1, 1, 2)],
-            return_exceptions=True,
-        )
-
-    assert proxy.was_cut.is_set()
-    refused = [number for number, answer in enumerate(answers) if isinstance(answer, WrongExpectedVersionError)]
-    assert refused == [1, 13]
-    assert all(isinstance(answer, AppendResult) for number, answer in enumerate(answers) if number not in refused)
-    assert await versions(store, "order-9") == [1, 2, 3]
-    assert len(await store.read_all().to_list()) == 14
-
-
-async def test_a_store_that_is_closed_answers_what_is_under_way(
-    dsn: str, store: EventStore, connection: asyncpg.Connection
-) -> None:
-    await store.append("order-1", [placed()], expected_version=NO_STREAM)
-    async with open_store(dsn) as closing, held(connection, "order-1"):
-        appends = [closing.append("order-1", [SHIPPED], expected_version=ANY) for _ in range(3)]
-        callers = [asyncio.create_task(append) for append in appends]
-        await until_waiting(connection, writers=1)
-
-    assert [caller.result().stream_version for caller in callers] == [2, 3, 4]
-    with pytest.raises(ClosedError):
-        await closing.append("order-1", [SHIPPED], expected_version=ANY)
-
-
-async def test_closing_has_a_deadline_and_says_what_is_unknown(
-    dsn: str, store: EventStore, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(event_store, "DRAIN_SECONDS", 0.1)
-    await store.append("order-1", [placed()], expected_version=NO_STREAM)
-    async with held(connection, "order-1"):
-        async with open_store(dsn) as closing:
-            sent = asyncio.create_task(closing.append("order-1", [SHIPPED], expected_version=ANY))
-            await until_waiting(connection, writers=1)
-            behind = asyncio.create_task(closing.append("order-1", [SHIPPED], expected_version=ANY))
-            await asyncio.sleep(0)
-
-        with pytest.raises(OutcomeUnknownError):
-            await sent
-        with pytest.raises(ClosedError):
-            await behind
-
-
-async def test_when_closing_is_interrupted_what_was_sent_is_unknown_and_not_denied(
-    dsn: str, store: EventStore, connection: asyncpg.Connection
-) -> None:
-    await store.append("order-1", [placed()], expected_version=NO_STREAM)
-    opened: asyncio.Future[EventStore] = asyncio.get_running_loop().create_future()
-
-    async def service() -> None:
-        async with open_store(dsn) as closing:
-            opened.set_result(closing)
-            await asyncio.Event().wait()
-
-    running = asyncio.create_task(service())
-    closing = await opened
-    async with held(connection, "order-1"):
-        sent = asyncio.create_task(closing.append("order-1", [SHIPPED], expected_version=ANY))
-        await until_waiting(connection, writers=1)
-        for _ in range(2):  # the second time while it waits for the answer
-            running.cancel()
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-        await asyncio.wait([running])
-
-    with pytest.raises(OutcomeUnknownError):
-        await sent
-
-
-async def test_an_append_that_comes_while_the_lanes_give_their_connections_back_is_sent(
-    store: EventStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    giving_back: list[asyncpg.Connection] = []
-    both, go_on = asyncio.Event(), asyncio.Event()
-    release = asyncpg.Pool.release
-
-    async def slowly(pool: asyncpg.Pool, connection: asyncpg.Connection, **options: Any) -> None:
-        giving_back.append(connection)
-        if len(giving_back) == LANES:
-            both.set()
-        await go_on.wait()
-        await release(pool, connection, **options)
-
-    monkeypatch.setattr(asyncpg.Pool, "release", slowly)
-    await asyncio.gather(*[store.append(f"order-{n}", [placed()], expected_version=NO_STREAM) for n in range(LANES)])
-    await both.wait()
-    late = asyncio.create_task(store.append("order-late", [placed()], expected_version=NO_STREAM))
-    await asyncio.sleep(0)
-    go_on.set()
-
-    async with asyncio.timeout(5):
-        assert (await late).stream_version == 1
 
 
 # --- context ---------------------------------------------------------------------------------------------------------
