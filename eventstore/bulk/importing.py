@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 CHUNK: Final = 10_000
 """Rows in a transaction: a tenth of a second, which readers of the log wait for."""
+FIRST_CHUNK: Final = 1_000
+"""Rows of the first one, for which the server has to wait."""
 MAX_NAME_LENGTH: Final = 255
 
 
@@ -184,7 +186,7 @@ class _Run:
         """Encode the rows that are left; between slices, the chunk before is sent on."""
         chunk: Chunk | None = None
         async for some in rows:
-            chunk = chunk or Chunk(self.done, size)
+            chunk = chunk or Chunk(self.done, min(size, FIRST_CHUNK))
             events = iter(some)
             while self._encoder.fill(chunk, events):
                 yield chunk
