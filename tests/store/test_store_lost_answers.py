@@ -82,8 +82,11 @@ async def test_a_repetition_waits_for_the_old_call_that_is_still_alive_on_the_se
     await holder.start()
     await connection.execute("SELECT FROM eventstore.streams WHERE stream_id = 'order-1' FOR NO KEY UPDATE")
     proxy.cut_at(b"order-1", When.WORKING, pass_first=1)  # the first call hears that the stream is busy
+    proxy.refuse_after_cut()
     appending_ = asyncio.create_task(cut_store.append("order-1", [SHIPPED], expected_version=1))
     await proxy.was_cut.wait()
+    await until_waiting(store, writers=1)  # the old call is first in line
+    proxy.accept()
     await until_waiting(store, writers=2)
     await holder.rollback()
 
