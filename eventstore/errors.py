@@ -152,6 +152,15 @@ class NotConnectedError(UnavailableError):
     """No connection to PostgreSQL could be had; nothing was sent."""
 
 
+class NotPrimaryError(UnavailableError):
+    """Whoever follows the log has reached a replica: how far the log is settled, only the primary knows."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this PostgreSQL is a replica: the log is followed on the primary only; name the primary in the DSN"
+        )
+
+
 class OutcomeUnknownError(EventStoreError):
     """The answer was lost after the events were sent, so they may be there or not.
 
@@ -393,6 +402,33 @@ class ProjectionFailedError(EventStoreError):
         super().__init__(
             f"projection {projection!r} failed on version {stream_version} of {stream_id!r} ({event_type!r}): {reason}"
         )
+
+
+class SubscriptionFailedError(EventStoreError):
+    """A subscription's handler failed on an event again and again; its checkpoint stays before that event."""
+
+    def __init__(
+        self, subscription: str, event_type: str, stream_id: str, stream_version: int, attempts: int, reason: str
+    ) -> None:
+        self.subscription = subscription
+        self.event_type = event_type
+        self.stream_id = stream_id
+        self.stream_version = stream_version
+        self.attempts = attempts
+        self.reason = reason
+        super().__init__(
+            f"subscription {subscription!r} failed {attempts} time(s) on version {stream_version} of {stream_id!r} "
+            f"({event_type!r}): {reason}; it stays before that event: mend the handler and start it again"
+        )
+
+
+class SubscriptionInUseError(EventStoreError):
+    """A subscription cannot be deleted while somebody reads it: it would only begin again."""
+
+    def __init__(self, name: str, owner: str) -> None:
+        self.name = name
+        self.owner = owner
+        super().__init__(f"subscription {name!r} is being read (by {owner}): stop its reader first")
 
 
 class StreamGapError(LogMismatchError):

@@ -33,6 +33,31 @@ class Backoff:
         self._next = self._first
 
 
+class Wakeup:
+    """Ends the waits of those who look now and then whether anything has happened."""
+
+    def __init__(self) -> None:
+        self._waiting: set[asyncio.Future[None]] = set()
+
+    def wake(self) -> None:
+        """Let whoever waits look now."""
+        if self._waiting:
+            for waiting in self._waiting:
+                if not waiting.done():
+                    waiting.set_result(None)
+            self._waiting.clear()
+
+    async def wait(self, seconds: float) -> bool:
+        """Return when woken, or after some seconds; whether it was woken."""
+        waiting = asyncio.get_running_loop().create_future()
+        self._waiting.add(waiting)
+        try:
+            await asyncio.wait((waiting,), timeout=seconds)
+            return waiting.done()
+        finally:
+            self._waiting.discard(waiting)
+
+
 class Budget:
     """An amount that callers take from and give back to; who finds too little left waits, first come, first served.
 

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from eventstore.codec import Codec, EncodedEvent, StoredEvent
-    from eventstore.db import Connection, Database
+    from eventstore.db import Connection, Database, Session
     from eventstore.events import StreamInfo
+    from eventstore.lifecycle import Wakeup
     from eventstore.store.appending import Appender
     from eventstore.streams import ExpectedVersion
 
@@ -93,6 +94,18 @@ class LogPage(NamedTuple):
     full: bool
 
 
+class Mark(NamedTuple):
+    """How far the log is settled.
+
+    Attributes:
+        position: Nothing can appear late up to here.
+        run: The run of the server that said so: on another one it says nothing.
+    """
+
+    position: int
+    run: str | None = None
+
+
 class StoredSnapshot(NamedTuple):
     """A snapshot as it is stored; `event_id` is that of the event at `stream_version` when it was taken."""
 
@@ -157,8 +170,22 @@ class StoredFold(NamedTuple):
     events: EventsToFold
 
 
+class NotOnLogError(Exception):
+    """The log is not as a reader left it, or is not where it was: nothing was read, look again."""
+
+
 class Log(Protocol):
     """The operations a store needs of its log."""
+
+    @property
+    def session(self) -> Session:
+        """Where the named queries of checkpoints and leases run: in the same place, or in the same transaction."""
+        ...
+
+    @property
+    def wakeup(self) -> Wakeup:
+        """Wakes those who wait for the log to grow."""
+        ...
 
     @property
     def reads_ahead(self) -> bool:
@@ -194,8 +221,39 @@ class Log(Protocol):
         """Return the wanted ones among the next `limit` events after a position."""
         ...
 
+    async def settled(self) -> Mark:
+        """Return the same for a reader that stays, with the run of the server that says so.
+
+        Raises:
+            NotPrimaryError: It is a replica.
+        """
+        ...
+
+    async def read_on(self, wanted: LogRange, after: int, event_id: UUID | None, up_to: Mark, limit: int) -> LogPage:
+        """Return the same for a reader that goes on behind an event, which is read with it.
+
+        Args:
+            wanted: Which events.
+            after: The position to go on after.
+            event_id: The event there; None when there is none, or it is not known.
+            up_to: How far the log is settled.
+            limit: How many events to look at.
+
+        Raises:
+            NotOnLogError: The event is not there, or the server is not the one that gave the mark: nothing was read.
+        """
+        ...
+
     async def event_at(self, position: int) -> UUID | None:
         """Return the id of the event at a position."""
+        ...
+
+    async def last_event(self, up_to: int) -> tuple[int, UUID] | None:
+        """Return the position and the id of the last event at or before a position."""
+        ...
+
+    async def first_recorded(self, since: datetime, up_to: int) -> int | None:
+        """Return the position of the first event, in the order of the log, that was recorded at a time or later."""
         ...
 
     async def stream_info(self, stream_id: str) -> StreamInfo | None:

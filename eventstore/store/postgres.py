@@ -11,7 +11,9 @@ from uuid import UUID
 
 from eventstore.codec import StoredEvent
 from eventstore.db import Database
+from eventstore.errors import NotPrimaryError
 from eventstore.events import StreamInfo
+from eventstore.lifecycle import Wakeup
 from eventstore.store.commit import has_committed
 from eventstore.store.grouping import GroupingAppender
 from eventstore.store.log import (
@@ -19,6 +21,8 @@ from eventstore.store.log import (
     EventsToFold,
     LogPage,
     LogRange,
+    Mark,
+    NotOnLogError,
     StoredFold,
     StoredSnapshot,
     StreamRange,
@@ -41,6 +45,12 @@ class PostgresLog:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._pooled = isinstance(session, Database)
+        self.wakeup = Wakeup()
+
+    @property
+    def session(self) -> Session:
+        """Where the queries run."""
+        return self._session
 
     @property
     def reads_ahead(self) -> bool:
@@ -105,9 +115,55 @@ class PostgresLog:
             full=rows[-1][1] < up_to,
         )
 
+    async def settled(self) -> Mark:
+        """Return how far the log is settled, with the run of the server that says so.
+
+        Raises:
+            NotPrimaryError: It is a replica.
+        """
+        mark, run, is_replica = cast("Sequence[Any]", await self._session.fetchrow("settled"))
+        if is_replica:
+            raise NotPrimaryError
+        return Mark(mark, run)
+
+    async def read_on(self, wanted: LogRange, after: int, event_id: UUID | None, up_to: Mark, limit: int) -> LogPage:
+        """Return the wanted ones among the next `limit` events behind an event, which is read with them.
+
+        Raises:
+            NotOnLogError: The event is not there, or the server is not the one that gave the mark.
+        """
+        position, run = up_to
+        wants_everything = wanted == _EVERYTHING
+        if wants_everything:
+            rows = await self._session.fetch("read_everything_on", after, position, limit + (after > 0), run)
+        else:
+            rows = await self._session.fetch("read_on", after, position, limit + (after > 0), *wanted, run)
+        at, its_id = (0, 3) if wants_everything else (1, 4)
+        if rows and rows[0][at] == after:
+            first, *rows = rows
+            if event_id not in (None, first[its_id]):
+                raise NotOnLogError
+        elif event_id is not None:
+            raise NotOnLogError
+        if not rows:
+            return LogPage([], None, None, full=False)
+        last = rows[-1]
+        events = _stored(rows if wants_everything else (row[1:] for row in rows if row[0]))
+        return LogPage(events, last[at], last[its_id], full=last[at] < position)
+
     async def event_at(self, position: int) -> UUID | None:
         """Return the id of the event at a position."""
         row = await self._session.fetchrow("event_at", position)
+        return row[0] if row else None
+
+    async def last_event(self, up_to: int) -> tuple[int, UUID] | None:
+        """Return the position and the id of the last event at or before a position."""
+        row = await self._session.fetchrow("last_event_up_to", up_to)
+        return (row[0], row[1]) if row else None
+
+    async def first_recorded(self, since: datetime, up_to: int) -> int | None:
+        """Return the position of the first event that was recorded at a time or later."""
+        row = await self._session.fetchrow("first_recorded_from", since, up_to)
         return row[0] if row else None
 
     async def stream_info(self, stream_id: str) -> StreamInfo | None:

@@ -1,11 +1,17 @@
 """Following the log: batches in the order of positions, never past a place where something may still appear.
 
-catching up: pages up to the high-water mark, one after the other
-    | nothing more below the mark
+catching up: pages up to the high-water mark, one after the other, each read together with the event that it follows on
+    | nothing more below the mark          | that event is not there, or another run of a server answers
+    |                                      v
+    |                           looking again: is the event on the log? no: `LogMismatchError`; yes: a new mark
     v
 waiting: asks for the sequence's last value, less often while nothing happens; asks for the mark when that value
 has moved, or when the last mark was below it (else the last events would stay unseen once the log goes quiet), and
-once a second in any case
+once a second in any case, when it also looks for the event that it stands at
+
+A pool connects again by itself, perhaps to another server, and nobody hears of it. So no answer is trusted for longer
+than the run of the server that gave it: a mark of the old primary says nothing of the new one, and the event that a
+page follows on is looked up in the very statement that reads the page.
 """
 
 from __future__ import annotations
@@ -14,11 +20,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from eventstore.store.log import LogRange
-from eventstore.subscriptions.checkpoints import Checkpoint
+from eventstore.store.log import LogRange, Mark, NotOnLogError
+from eventstore.subscriptions.checkpoints import Checkpoint, require_on_log
 
 if TYPE_CHECKING:
     from eventstore.codec import StoredEvent
+    from eventstore.lifecycle import Wakeup
     from eventstore.store import Log
 
 BATCH: Final = 1000
@@ -44,6 +51,31 @@ class Batch(NamedTuple):
     behind: int
 
 
+class Polling:
+    """The pauses of somebody who looks for news: longer while there are none, cut short by a wake-up.
+
+    Args:
+        wakeup: What cuts them short, but for the first one: else a busy log would be asked without a pause.
+    """
+
+    def __init__(self, wakeup: Wakeup) -> None:
+        self._wakeup = wakeup
+        self._pause = _FIRST_PAUSE
+
+    def reset(self) -> None:
+        """Begin with the shortest pause again."""
+        self._pause = _FIRST_PAUSE
+
+    async def wait(self) -> None:
+        """Pause."""
+        if self._pause == _FIRST_PAUSE:
+            await asyncio.sleep(self._pause)
+        elif await self._wakeup.wait(self._pause):
+            self.reset()
+            return
+        self._pause = min(self._pause * 1.5, _LONGEST_PAUSE)
+
+
 class LogFollower:
     """Reads a log in batches from a checkpoint on, to its end and then live.
 
@@ -52,15 +84,26 @@ class LogFollower:
         after: Where to go on.
         wanted: Which events; others are passed over, and still counted as read.
         batch: How many events to look at in one batch.
+        name: Who reads, for the error that says that the log is not the one it was.
     """
 
-    def __init__(self, log: Log, after: Checkpoint, *, wanted: LogRange | None = None, batch: int = BATCH) -> None:
+    def __init__(
+        self,
+        log: Log,
+        after: Checkpoint,
+        *,
+        wanted: LogRange | None = None,
+        batch: int = BATCH,
+        name: str = "a reader of the log",
+    ) -> None:
         self._log = log
+        self._name = name
         self._epoch = after.epoch
         self._read_up_to = after.position
+        self._event_id = after.event_id
         self._wanted = wanted or LogRange()
         self._batch = batch
-        self._mark = after.position
+        self._mark = Mark(after.position)
         self._drawn = -1
         self._settled = False
         self._ask_anyway_at = 0.0
@@ -69,36 +112,62 @@ class LogFollower:
         return self
 
     async def __anext__(self) -> Batch:
-        """Return the next batch, waiting for it as long as it takes."""
-        pause = _FIRST_PAUSE
+        """Return the next batch, waiting for it as long as it takes.
+
+        Raises:
+            LogMismatchError: The event that it stands at is not in the log any more.
+        """
+        polling = Polling(self._log.wakeup)
         while (batch := await self.next_now()) is None:
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.5, _LONGEST_PAUSE)
+            await polling.wait()
         return batch
 
     async def next_now(self) -> Batch | None:
-        """Return the next batch if there is one; None at the end of the log."""
-        if self._read_up_to >= self._mark and not await self._raise_mark():
-            return None
-        page = await self._log.read_all(self._wanted, self._read_up_to, self._mark, self._batch)
-        if page.last_position is None:
-            # Only gaps up to the mark. They are not passed for good: after a crash the sequence can step back to
-            # numbers that were drawn and never committed, and hand them out again.
-            self._mark = self._read_up_to
-            return None
-        self._read_up_to = page.last_position
-        checkpoint = Checkpoint(page.last_position, page.last_event_id, self._epoch)
-        return Batch(page.events, checkpoint, self._mark - page.last_position)
+        """Return the next batch if there is one; None at the end of the log.
+
+        Raises:
+            LogMismatchError: The event that it stands at is not in the log any more.
+        """
+        while self._read_up_to < self._mark.position or await self._raise_mark():
+            try:
+                page = await self._log.read_on(
+                    self._wanted, self._read_up_to, self._event_id, self._mark, self._batch
+                )
+            except NotOnLogError:
+                await self._look_again()
+                continue
+            if page.last_position is None:
+                # Only gaps up to the mark. They are not passed for good: after a crash the sequence can step back to
+                # numbers that were drawn and never committed, and hand them out again.
+                self._mark = Mark(self._read_up_to)
+                return None
+            self._read_up_to, self._event_id = page.last_position, page.last_event_id
+            checkpoint = Checkpoint(page.last_position, page.last_event_id, self._epoch)
+            return Batch(page.events, checkpoint, self._mark.position - page.last_position)
+        return None
 
     async def _raise_mark(self) -> bool:
         """Ask how far the log is settled, if there is reason to; return whether that is further than before."""
         drawn = await self._log.last_drawn()
         now = asyncio.get_running_loop().time()
-        if drawn == self._drawn and self._settled and now < self._ask_anyway_at:
+        has_lost = drawn < self._read_up_to
+        if drawn == self._drawn and self._settled and now < self._ask_anyway_at and not has_lost:
             return False
-        mark = await self._log.high_water()
+        if has_lost or now >= self._ask_anyway_at:
+            await self._require_place()
+        mark = await self._log.settled()
         self._drawn = drawn  # only now: whoever was interrupted while asking has to ask again
         self._ask_anyway_at = now + _ASK_ANYWAY
-        self._settled = mark >= drawn
+        self._settled = mark.position >= drawn
         self._mark = mark
-        return mark > self._read_up_to
+        return mark.position > self._read_up_to
+
+    async def _look_again(self) -> None:
+        """Find out whether the log is still the one that was read; what was known of its end is known no more."""
+        await self._require_place()
+        self._mark = Mark(self._read_up_to)
+        self._settled = False
+
+    async def _require_place(self) -> None:
+        if self._event_id is not None:
+            await require_on_log(self._log, self._name, Checkpoint(self._read_up_to, self._event_id))

@@ -2,7 +2,8 @@
 
 It keeps the log's promises: conflicts and repetitions are answered as the SQL function `append` answers them, an open
 transaction is invisible to others and holds the streams that it wrote, and positions are drawn before the commit, so
-that they have gaps and are settled in order. What it does not have is SQL: no `tx.connection`, no projections.
+that they have gaps and are settled in order. What it does not have is SQL: no `tx.connection`, no projections. Checkpoints and leases
+are in `places`, so that subscriptions run.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from eventstore.codec.payload import MAX_PAYLOAD_BYTES
 from eventstore.db.errors import DuplicateError
 from eventstore.errors import ClosedError, TransactionConflictError
 from eventstore.events import StreamInfo
+from eventstore.lifecycle import Wakeup
 from eventstore.store import AppendOutcome, AppendRequest, EventStore, LogPage, StoredSnapshot
 from eventstore.store.appending import DirectAppender
-from eventstore.store.log import LAST_VERSION, EventsToFold, StoredFold
+from eventstore.store.log import LAST_VERSION, EventsToFold, Mark, NotOnLogError, StoredFold
 from eventstore.streams import ANY, STREAM_EXISTS, category_of
+from eventstore.testing.places import Place, Places, PlacesSession
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -67,6 +70,7 @@ class _Unit:
 
     Attributes:
         events: Its events, by stream.
+        places: The checkpoints that it has moved.
         snapshots: Its snapshots; None for those that it deleted.
         floor: The last position drawn before its own first one.
         waits_for: Whose stream it waits for now.
@@ -74,6 +78,7 @@ class _Unit:
     """
 
     events: dict[str, list[StoredEvent]] = field(default_factory=dict)
+    places: dict[str, Place] = field(default_factory=dict)
     snapshots: dict[SnapshotKey, KeptSnapshot | None] = field(default_factory=dict)
     floor: int | None = None
     waits_for: _Unit | None = None
@@ -89,6 +94,7 @@ class _Shared:
         self.log: list[StoredEvent] = []
         self.ids: set[tuple[str, UUID]] = set()
         self.snapshots: dict[SnapshotKey, KeptSnapshot] = {}
+        self.places = Places()
         self.drawn = 0
         self.writers: dict[str, _Unit] = {}
         self.open: set[_Unit] = set()
@@ -109,6 +115,7 @@ class _Shared:
             self.ids.update((stream_id, event.event_id) for event in events)
         if len(unit.events) > 1 or (unit.floor is not None and unit.floor < last):
             self.log.sort(key=_position)
+        self.places.checkpoints.update(unit.places)
         for key, snapshot in unit.snapshots.items():
             if snapshot is None:
                 self.snapshots.pop(key, None)
@@ -156,6 +163,8 @@ class MemoryLog:
     def __init__(self, shared: _Shared, unit: _Unit | None = None) -> None:
         self._shared = shared
         self._unit = unit
+        self.session = PlacesSession(shared.places, unit and unit.places, check=self._check_open)
+        self.wakeup = Wakeup()
 
     @property
     def reads_ahead(self) -> bool:
@@ -235,6 +244,27 @@ class MemoryLog:
         last = looked_at[-1]
         events = [event for event in looked_at if _is_among(event, wanted)]
         return LogPage(events, last.position, last.event_id, full=len(looked_at) == limit)
+
+    async def settled(self) -> Mark:
+        """Return the same for a reader that stays."""
+        return Mark(await self.high_water())
+
+    async def read_on(self, wanted: LogRange, after: int, event_id: UUID | None, up_to: Mark, limit: int) -> LogPage:
+        """Return the wanted ones among the next `limit` events behind an event, if that is there."""
+        if event_id is not None and await self.event_at(after) != event_id:
+            raise NotOnLogError
+        return await self.read_all(wanted, after, up_to.position, limit)
+
+    async def last_event(self, up_to: int) -> tuple[int, UUID] | None:
+        """Return the position and the id of the last event at or before a position."""
+        log = self._log()
+        index = bisect_right(log, up_to, key=_position) - 1
+        return (log[index].position, log[index].event_id) if index >= 0 else None
+
+    async def first_recorded(self, since: datetime, up_to: int) -> int | None:
+        """Return the position of the first event that was recorded at a time or later."""
+        found = (event.position for event in self._log() if event.recorded_at >= since and event.position <= up_to)
+        return next(found, None)
 
     async def event_at(self, position: int) -> UUID | None:
         """Return the id of the event at a position."""

@@ -13,6 +13,7 @@ import pytest
 from eventstore import ANY, NO_STREAM, EventStore
 from eventstore.clock import uuid7
 from eventstore.db.migrating import migrate
+from eventstore.store.log import Mark
 from eventstore.subscriptions import Checkpoint, LogFollower
 from eventstore.testing.databases import DatabasesForTests
 from fixtures.shop import app, placed
@@ -222,14 +223,14 @@ async def test_the_last_events_are_seen_when_the_log_goes_quiet(dsn: str, store:
 
 async def test_a_follower_asks_for_the_mark_only_when_it_may_have_moved(store: EventStore) -> None:
     asked = 0
-    high_water = store.log.high_water
+    settled = store.log.settled
 
-    async def counted() -> int:
+    async def counted() -> Mark:
         nonlocal asked
         asked += 1
-        return await high_water()
+        return await settled()
 
-    store.log.high_water = counted  # type: ignore[method-assign]
+    store.log.settled = counted  # type: ignore[method-assign]
     follower = LogFollower(store.log, Checkpoint())
     await store.append("order-1", [placed()], expected_version=NO_STREAM)
     assert await follower.next_now() is not None

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from eventstore import ANY, NO_STREAM, EventStore
-from eventstore.store.log import Log, LogRange
+from eventstore.store.log import Log, LogRange, Mark
 from eventstore.subscriptions import Batch, Checkpoint, LogFollower
 from fixtures.shop import NoteTaken, placed
 
@@ -49,19 +49,19 @@ class CountingLog:
     def __getattr__(self, name: str) -> object:
         return getattr(self._log, name)
 
-    async def high_water(self) -> int:
+    async def settled(self) -> Mark:
         self.marks += 1
-        return await self._log.high_water()
+        return await self._log.settled()
 
 
 class InterruptedLog(CountingLog):
     """A log whose reader is interrupted while it asks for the mark, once."""
 
-    async def high_water(self) -> int:
+    async def settled(self) -> Mark:
         if self.marks == 0:
             self.marks += 1
             raise asyncio.CancelledError
-        return await super().high_water()
+        return await super().settled()
 
 
 async def test_a_follower_that_was_interrupted_while_asking_asks_again(any_store: EventStore) -> None:

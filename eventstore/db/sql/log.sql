@@ -76,6 +76,50 @@ SELECT global_position, stream_id, stream_version, event_id, event_type, schema_
  ORDER BY global_position
  LIMIT $3
 
+-- name: settled
+-- The same, with the run of the server that says so, and whether it is a replica, whose word counts for nothing.
+SELECT {schema}.high_water(), {schema}.server_run(), pg_is_in_recovery()
+
+-- name: read_on
+-- The same as read_all for a reader that goes on at the event at $1, which comes first, without its data, so that the
+-- reader sees that it is there still. Nothing comes from another run of a server than $7, which said what $2 is.
+WITH page AS MATERIALIZED (
+    SELECT ($4::text[] IS NULL OR {schema}.category_of(stream_id) = ANY ($4))
+           AND ($5::text[] IS NULL OR event_type = ANY ($5))
+           AND ($6::timestamptz IS NULL OR recorded_at >= $6) AS wanted,
+           global_position, stream_id, stream_version, event_id, event_type, schema_version, data, metadata,
+           correlation_id, causation_id, occurred_at, recorded_at
+      FROM {schema}.events
+     WHERE global_position >= $1 AND global_position <= $2 AND {schema}.server_run() = $7
+     ORDER BY global_position
+     LIMIT $3
+)
+SELECT wanted, global_position, stream_id, stream_version, event_id, event_type, schema_version,
+       CASE WHEN global_position <> $1 THEN data::text END,
+       metadata::text, correlation_id, causation_id, occurred_at, recorded_at
+  FROM page
+ WHERE wanted OR global_position = $1 OR global_position = (SELECT max(global_position) FROM page)
+ ORDER BY global_position
+
+-- name: read_everything_on
+-- The same for a reader that wants everything, and $4 the run of the server.
+SELECT global_position, stream_id, stream_version, event_id, event_type, schema_version,
+       CASE WHEN global_position <> $1 THEN data::text END, metadata::text,
+       correlation_id, causation_id, occurred_at, recorded_at
+  FROM {schema}.events
+ WHERE global_position >= $1 AND global_position <= $2 AND {schema}.server_run() = $4
+ ORDER BY global_position
+ LIMIT $3
+
+-- name: last_event_up_to
+-- The last event at or before a position.
+SELECT global_position, event_id FROM {schema}.events WHERE global_position <= $1 ORDER BY global_position DESC LIMIT 1
+
+-- name: first_recorded_from
+-- The position of the first event of the log that was recorded at or after a time; the log is read up to there.
+SELECT global_position FROM {schema}.events WHERE recorded_at >= $1 AND global_position <= $2
+ ORDER BY global_position LIMIT 1
+
 -- name: event_at
 -- The id of the event at a position.
 SELECT event_id FROM {schema}.events WHERE global_position = $1

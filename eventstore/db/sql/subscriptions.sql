@@ -133,3 +133,37 @@ DELETE FROM {schema}.read_models WHERE name = $1
 -- name: hold_appenders
 -- Wait until every open append has ended, and let no other begin until the transaction ends; readers go on.
 LOCK TABLE {schema}.events IN SHARE MODE
+
+-- name: claim_checkpoint
+-- Write a checkpoint under a new epoch, which fences the older ones; it begins at $2 when there is none yet.
+INSERT INTO {schema}.checkpoints AS kept (name, global_position, event_id, epoch)
+VALUES ($1, $2, $3, $4)
+    ON CONFLICT (name) DO UPDATE SET epoch = excluded.epoch WHERE kept.epoch <= excluded.epoch
+RETURNING global_position, event_id, epoch
+
+-- name: move_checkpoint
+-- Move a checkpoint on, by compare-and-set on the epoch that claimed it; moved again to where it is, it stays.
+UPDATE {schema}.checkpoints SET global_position = $2, event_id = $3, updated_at = clock_timestamp()
+ WHERE name = $1 AND epoch = $4 AND global_position <= $2
+RETURNING global_position
+
+-- name: reset_checkpoint
+-- Set a checkpoint anywhere, under an epoch that fences whoever reads there.
+INSERT INTO {schema}.checkpoints (name, global_position, event_id, epoch)
+VALUES ($1, $2, $3, $4)
+    ON CONFLICT (name) DO UPDATE
+       SET global_position = excluded.global_position, event_id = excluded.event_id, epoch = excluded.epoch,
+           updated_at = clock_timestamp()
+RETURNING global_position
+
+-- name: lease_owner
+-- Who holds a lease now.
+SELECT owner FROM {schema}.leases WHERE name = $1 AND expires_at > clock_timestamp()
+
+-- name: report_follower
+-- What a follower reports of itself.
+INSERT INTO {schema}.followers (name, state, events, rate, reason, reported_by)
+VALUES ($1, $2, $3, $4, $5, $6)
+    ON CONFLICT (name) DO UPDATE
+       SET state = excluded.state, events = excluded.events, rate = excluded.rate, reason = excluded.reason,
+           reported_by = excluded.reported_by, reported_at = clock_timestamp()
