@@ -43,10 +43,21 @@ if TYPE_CHECKING:
     from eventstore.snapshots import SnapshotManager, after, any_of, every, on_event, slower_than
     from eventstore.store import EventIterator, EventStore, Transaction
     from eventstore.streams import ANY, NO_STREAM, STREAM_EXISTS, ExpectedVersion, StreamId, slice_of
+    from eventstore.subscriptions import (
+        END,
+        EventBatch,
+        Subscription,
+        SubscriptionContext,
+        SubscriptionReader,
+        delete_subscription,
+        recorded_from,
+        reset_subscription,
+    )
 
 __all__ = [
     "ANY",
     "BEGINNING",
+    "END",
     "NO_STREAM",
     "STREAM_EXISTS",
     "Aggregate",
@@ -59,6 +70,7 @@ __all__ = [
     "ConfigurationError",
     "Decider",
     "DeciderRepository",
+    "EventBatch",
     "EventIterator",
     "EventStore",
     "EventStoreError",
@@ -81,6 +93,9 @@ __all__ = [
     "SnapshotManager",
     "StreamId",
     "StreamInfo",
+    "Subscription",
+    "SubscriptionContext",
+    "SubscriptionReader",
     "Transaction",
     "UnavailableError",
     "Upcast",
@@ -88,12 +103,15 @@ __all__ = [
     "after",
     "any_of",
     "current_metadata",
+    "delete_subscription",
     "every",
     "handles",
     "leave_out_store",
     "metadata",
     "on_event",
     "rebuild",
+    "recorded_from",
+    "reset_subscription",
     "slice_of",
     "slower_than",
 ]
@@ -162,6 +180,16 @@ _HOMES = {
         "ExpectedVersion",
         "StreamId",
         "slice_of",
+    ),
+    "eventstore.subscriptions": (
+        "END",
+        "EventBatch",
+        "Subscription",
+        "SubscriptionContext",
+        "SubscriptionReader",
+        "delete_subscription",
+        "recorded_from",
+        "reset_subscription",
     ),
 }
 """Where each name lives. Its module is loaded when the name is first used, so that importing the package, as the pytest

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+import importlib
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, overload
+
+from typing_extensions import TypeForm
 
 from eventstore.clock import system_clock, uuid7
 from eventstore.codec import Codec
@@ -37,12 +40,15 @@ if TYPE_CHECKING:
     from eventstore.clock import Clock, IdGenerator
     from eventstore.codec import EventTypes
     from eventstore.db import Connection
-    from eventstore.events import AppendResult, NewEvent
+    from eventstore.events import AppendResult, NewEvent, RecordedEvent
     from eventstore.metadata import Metadata
     from eventstore.store.hooks import AppendHook
     from eventstore.store.log import AppendRequest, Backend
     from eventstore.streams import ExpectedVersion, StreamId
+    from eventstore.subscriptions import Following, SubscriptionReader
+    from eventstore.subscriptions.starting import Start
 
+T = TypeVar("T")
 
 DRAIN_SECONDS: Final = 10.0
 """How long a store that is closed waits for the answers to appends that are under way."""
@@ -162,12 +168,15 @@ class EventStore(Operations):
         _check_timeout(timeout)
         self._check_open(request.stream_id)
         if self.hooked_types.isdisjoint([event.event_type for event in request.events]):
-            return await self._appender.append(request, timeout)
-        try:
-            async with asyncio.timeout(timeout):
-                return await run_again(lambda: self._append_with_hooks(request))
-        except TimeoutError:
-            raise no_answer(request, f"no answer within {timeout} s") from None
+            result = await self._appender.append(request, timeout)
+        else:
+            try:
+                async with asyncio.timeout(timeout):
+                    result = await run_again(lambda: self._append_with_hooks(request))
+            except TimeoutError:
+                raise no_answer(request, f"no answer within {timeout} s") from None
+        self._log.wakeup.wake()
+        return result
 
     async def _append_with_hooks(self, request: AppendRequest) -> AppendResult:
         async with self.transaction() as tx:
@@ -199,6 +208,8 @@ class EventStore(Operations):
                 raise
             if not await self._backend.has_committed(tx.written, str(error)):
                 raise UnavailableError(f"{error}; the transaction was rolled back: run it again") from None
+        if tx is not None and tx.written:
+            self._log.wakeup.wake()
 
     @asynccontextmanager
     async def bind(self, connection: Connection) -> AsyncIterator[Transaction]:
@@ -221,6 +232,116 @@ class EventStore(Operations):
         finally:
             session.is_open = False
 
+    # --- following the log -------------------------------------------------------------------------------------------
+
+    @overload
+    def subscription(
+        self,
+        name: str,
+        *,
+        start: Start,
+        of: None = None,
+        categories: Sequence[str] | None = ...,
+        where: Callable[[RecordedEvent[Any]], bool] | None = ...,
+        batch: int = ...,
+    ) -> SubscriptionReader[Any]: ...
+
+    @overload
+    def subscription(
+        self,
+        name: str,
+        *,
+        start: Start,
+        of: TypeForm[T],
+        categories: Sequence[str] | None = ...,
+        where: Callable[[RecordedEvent[T]], bool] | None = ...,
+        batch: int = ...,
+    ) -> SubscriptionReader[T]: ...
+
+    def subscription(
+        self,
+        name: str,
+        *,
+        start: Start,
+        of: Any = None,
+        categories: Sequence[str] | None = None,
+        where: Callable[[RecordedEvent[Any]], bool] | None = None,
+        batch: int = 500,
+    ) -> SubscriptionReader[Any]:
+        """Read the log under a name that remembers how far it has come; see `SubscriptionReader`.
+
+        Args:
+            name: The name. One reader at a time has its turn, others wait.
+            start: Where a name begins that has no checkpoint yet: `BEGINNING`, `END`, a `Position` (it is read after),
+                or `recorded_from(time)`. There is no default: one of them would always be wrong for somebody.
+            of: The models wanted, as in `read_stream`.
+            categories: Only streams of these categories.
+            where: Only events of which this is true; asked of the decoded event.
+            batch: How many events to look at in one batch.
+
+        Raises:
+            InvalidArgumentError: An argument is not what it must be.
+        """
+        subscriptions = _subscriptions()
+        interest = subscriptions.interest.Interest.of(self._codec, of, categories=categories, where=where)
+        made: SubscriptionReader[Any] = subscriptions.SubscriptionReader(
+            self._log, name, interest, start=start, batch=batch
+        )
+        return made
+
+    @overload
+    def follow(
+        self,
+        *,
+        start: Start,
+        of: None = None,
+        categories: Sequence[str] | None = ...,
+        where: Callable[[RecordedEvent[Any]], bool] | None = ...,
+    ) -> Following[Any]: ...
+
+    @overload
+    def follow(
+        self,
+        *,
+        start: Start,
+        of: TypeForm[T],
+        categories: Sequence[str] | None = ...,
+        where: Callable[[RecordedEvent[T]], bool] | None = ...,
+    ) -> Following[T]: ...
+
+    def follow(
+        self,
+        *,
+        start: Start,
+        of: Any = None,
+        categories: Sequence[str] | None = None,
+        where: Callable[[RecordedEvent[Any]], bool] | None = None,
+    ) -> Following[Any]:
+        """Read the log from a start on, and then what comes, without a name: nothing is remembered.
+
+        Args:
+            start: Where to begin, as in `subscription`.
+            of: The models wanted, as in `read_stream`.
+            categories: Only streams of these categories.
+            where: Only events of which this is true; asked of the decoded event.
+
+        Raises:
+            InvalidArgumentError: An argument is not what it must be.
+        """
+        subscriptions = _subscriptions()
+        interest = subscriptions.interest.Interest.of(self._codec, of, categories=categories, where=where)
+        made: Following[Any] = subscriptions.Following(self._log, interest, start=start)
+        return made
+
+    def wake(self) -> None:
+        """Let those who follow the log through this store look for events now, and not with their next poll.
+
+        The store's own appends do it. Call it when you hear of others: from a LISTEN on a channel of your own, say, to
+        which a process beside the writers sends. NOTIFY inside the append's transaction would make all of them commit
+        one after the other.
+        """
+        self._log.wakeup.wake()
+
     @contextmanager
     def _noted(self, tx: Transaction) -> Iterator[None]:
         """Note an open transaction of this task, so that an append outside it can see that it would wait for itself."""
@@ -240,6 +361,13 @@ class EventStore(Operations):
             for tx in self._open_transactions.get(asyncio.current_task(), ()):
                 if stream_id in tx.written:
                     raise SelfDeadlockError(stream_id)
+
+
+def _subscriptions() -> Any:
+    """Return what is built on the store and made by it: looked up when it is used, so that the store knows of it only
+    here.
+    """
+    return importlib.import_module("eventstore.subscriptions")
 
 
 def _check_timeout(timeout: float | None) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from eventstore.errors import LeaseLostError, LogMismatchError
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from eventstore.db import Session
     from eventstore.store import Log
+    from eventstore.subscriptions.leases import Lease
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,10 @@ class Checkpoint:
     position: int = 0
     event_id: UUID | None = None
     epoch: int = 0
+
+    def under(self, epoch: int) -> Checkpoint:
+        """Return the same place, written under another epoch."""
+        return replace(self, epoch=epoch)
 
 
 START = Checkpoint()
@@ -62,6 +68,37 @@ class Checkpoints:
         )
         if moved is None:
             raise LeaseLostError(name)
+
+    async def claim(self, name: str, lease: Lease, start: Callable[[], Awaitable[Checkpoint]]) -> Checkpoint:
+        """Write a reader's checkpoint under the epoch of its lease, which fences everybody older, and return it.
+
+        Args:
+            name: The reader.
+            lease: Its lease.
+            start: Where it begins; asked only when it has no checkpoint yet.
+
+        Raises:
+            LeaseLostError: Somebody holds a later epoch.
+        """
+        begin = START if await self._session.fetchrow("load_checkpoint", name) else await start()
+        row = await self._session.fetchrow("claim_checkpoint", name, begin.position, begin.event_id, lease.epoch)
+        if row is None:
+            raise LeaseLostError(name)
+        return Checkpoint(*row)
+
+    async def move(self, name: str, to: Checkpoint) -> None:
+        """Move a checkpoint that was claimed to a place that it has not passed; again to where it is, it stays.
+
+        Raises:
+            LeaseLostError: Somebody else has claimed, reset or deleted it.
+        """
+        row = await self._session.fetchrow("move_checkpoint", name, to.position, to.event_id, to.epoch)
+        if row is None:
+            raise LeaseLostError(name)
+
+    async def reset(self, name: str, to: Checkpoint) -> None:
+        """Set a checkpoint anywhere; its epoch fences whoever reads there."""
+        await self._session.fetchrow("reset_checkpoint", name, to.position, to.event_id, to.epoch)
 
     async def rename(self, name: str, to: str) -> None:
         """Give a checkpoint another name, in place of the one that has it now."""

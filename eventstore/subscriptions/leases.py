@@ -108,20 +108,30 @@ class Leases:
             LeaseLostError: It was lost; the block was cancelled at its next await.
         """
         owner = new_owner()
-        lease = await (self.seize if seize else self._wait_for)(name, owner)
+        lease = await (self.seize if seize else self.wait_for)(name, owner)
         try:
-            async with running(self._keep(lease)):
+            async with running(self.keep(lease)):
                 yield lease
         finally:
-            await self._release_quietly(lease)
+            await self.release_quietly(lease)
 
-    async def _wait_for(self, name: str, owner: str) -> Lease:
+    async def owner(self, name: str) -> str | None:
+        """Return who holds a lease now."""
+        row = await self._session.fetchrow("lease_owner", name)
+        return row[0] if row else None
+
+    async def wait_for(self, name: str, owner: str) -> Lease:
+        """Take a lease when it is free."""
         while (lease := await self.try_acquire(name, owner)) is None:  # noqa: ASYNC110 - the holder is elsewhere
             await asyncio.sleep(self._seconds / 6)
         return lease
 
-    async def _keep(self, lease: Lease) -> None:
-        """Renew in time; a database that cannot be reached for a whole lease means that the lease is lost."""
+    async def keep(self, lease: Lease) -> None:
+        """Renew in time, for ever; a database that cannot be reached for a whole lease means that the lease is lost.
+
+        Raises:
+            LeaseLostError: It was lost.
+        """
         loop = asyncio.get_running_loop()
         good_until = loop.time() + self._seconds
         while True:
@@ -137,7 +147,8 @@ class Leases:
             except TimeoutError:
                 raise LeaseLostError(lease.name) from None
 
-    async def _release_quietly(self, lease: Lease) -> None:
+    async def release_quietly(self, lease: Lease) -> None:
+        """Give a lease back, on the way out: where that fails, it runs out by itself."""
         try:
             async with asyncio.timeout(self._seconds):
                 await self.release(lease)

@@ -14,8 +14,14 @@ from eventstore.store.log import LogRange
 if TYPE_CHECKING:
     from eventstore.store import Log
 
-State = Literal["waiting", "starting", "working", "stopped"]
-"""`waiting`: for its turn, or backing off after an error; also before `run()`."""
+State = Literal[
+    "waiting", "starting", "working", "catching up", "live", "backing off", "stopped", "failed"
+]
+"""`waiting`: for its turn; also before `run()`. A worker that tells no more of its work than that it works is `working`;
+`docs/design/subscriptions.md` has the states of a subscription and the ways between them."""
+
+ENDED: Final = frozenset({"stopped", "failed"})
+"""The states in which nothing is done any more."""
 
 _STRETCH: Final = 10_000
 
@@ -31,6 +37,7 @@ class Progress:
         position: The last position it has done with.
         events: How many events it has handled since it started.
         state: What it is doing.
+        failure: What it has failed with.
     """
 
     def __init__(self, what: str, *, waits_for: str | None = None) -> None:
@@ -40,7 +47,7 @@ class Progress:
         self._what = what
         self._waits_for = waits_for
         self._moved = asyncio.Event()
-        self._failure: Exception | None = None
+        self.failure: Exception | None = None
 
     # --- the worker's side ---------------------------------------------------------------------------------------
 
@@ -53,21 +60,28 @@ class Progress:
 
     def enter(self, state: State) -> None:
         """Note a state, and let everybody who waits look again."""
-        self.state = state
-        self.reached(self.position)
+        if state != self.state:
+            self.state = state
+            self.reached(self.position)
+
+    def fail(self, failure: Exception) -> None:
+        """Note what the work has ended with."""
+        self.failure = failure
+        self.enter("failed")
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Be running for the length of the block; when it ends, nobody waits in vain."""
-        self._failure = None
+        self.failure = None
         self.enter("waiting")
         try:
             yield
         except Exception as error:
-            self._failure = error
+            self.fail(error)
             raise
         finally:
-            self.enter("stopped")
+            if self.failure is None:
+                self.enter("stopped")
 
     # --- the others' side ----------------------------------------------------------------------------------------
 
@@ -121,8 +135,8 @@ class Progress:
         """
         async with self._bounded(within):
             while not reached():
-                if self.state == "stopped":
-                    raise self._failure or ClosedError(self._what)
+                if self.state in ENDED:
+                    raise self.failure or ClosedError(self._what)
                 await self._moved.wait()
 
     @asynccontextmanager

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eventstore.db import Queries
+from eventstore.errors import ClosedError
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -54,6 +55,15 @@ class PlacesSession:
         self._own = own
         self._check = check
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the transaction goes on."""
+        try:
+            self._check()
+        except ClosedError:
+            return False
+        return True
+
     async def fetch(self, name: str, *args: Any) -> list[Row]:
         """Answer a named query with rows."""
         row = await self.fetchrow(name, *args)
@@ -92,6 +102,13 @@ class PlacesSession:
     def _move_checkpoint(self, name: str, position: int, event_id: UUID | None, epoch: int) -> Row | None:
         kept = self._checkpoint(name)
         if kept is None or kept.epoch != epoch or kept.position > position:
+            return None
+        self._keep(name, Place(position, event_id, epoch))
+        return (position,)
+
+    def _save_checkpoint(self, name: str, position: int, event_id: UUID | None, epoch: int, since: int) -> Row | None:
+        kept = self._checkpoint(name)
+        if kept is None or kept.position != since or kept.epoch > epoch:
             return None
         self._keep(name, Place(position, event_id, epoch))
         return (position,)
