@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         RecordedEvent,
         StreamInfo,
     )
+    from eventstore.health import FollowerHealth, Health, check_health
     from eventstore.outbox import Publisher
     from eventstore.projections import Projection, ProjectionContext, rebuild
     from eventstore.runtime import Application
@@ -77,6 +78,8 @@ __all__ = [
     "EventTypes",
     "ExpectedVersion",
     "Folded",
+    "FollowerHealth",
+    "Health",
     "IdempotencyError",
     "InvalidArgumentError",
     "Metadata",
@@ -102,6 +105,7 @@ __all__ = [
     "WrongExpectedVersionError",
     "after",
     "any_of",
+    "check_health",
     "current_metadata",
     "delete_subscription",
     "every",
@@ -152,6 +156,11 @@ _HOMES = {
         "RawEvent",
         "RecordedEvent",
         "StreamInfo",
+    ),
+    "eventstore.health": (
+        "FollowerHealth",
+        "Health",
+        "check_health",
     ),
     "eventstore.outbox": ("Publisher",),
     "eventstore.projections": (

@@ -408,7 +408,7 @@ class SubscriptionFailedError(EventStoreError):
     """A subscription's handler failed on an event again and again; its checkpoint stays before that event."""
 
     def __init__(
-        self, subscription: str, event_type: str, stream_id: str, stream_version: int, attempts: int, reason: str
+        self, subscription: str, event_type: str, stream_id: str, stream_version: int, *, attempts: int, reason: str
     ) -> None:
         self.subscription = subscription
         self.event_type = event_type

@@ -6,7 +6,18 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from eventstore.cli import admin, appending, exporting, importing, logs, replaying, snapshots, status, workers
+from eventstore.cli import (
+    admin,
+    appending,
+    exporting,
+    importing,
+    logs,
+    replaying,
+    snapshots,
+    status,
+    subscriptions,
+    workers,
+)
 from eventstore.cli.errors import ExitCode, reported
 from eventstore.cli.options import begin, hoisted
 
@@ -17,8 +28,8 @@ Global options may also be written after the command.
 missing, 3 unavailable (a retry can help), 4 conflict (wrong expected version, ids used twice), 5 not found, 70 a
 defect, 130 interrupted.
 
-[bold]--json:[/bold] one document; `read`, `publish`, `project` and `snapshot --follow` print one a line. Errors are a
-document on stderr: {"error", "message", "retryable", ...}.
+[bold]--json:[/bold] one document; `read`, `publish`, `project`, `subscribe`, `snapshot --follow` and `status --watch`
+print one a line. Errors are a document on stderr: {"error", "message", "retryable", ...}.
 
 [bold]Environment:[/bold] EVENTSTORE_APP, EVENTSTORE_DSN, EVENTSTORE_SCHEMA, EVENTSTORE_KAFKA, EVENTSTORE_PGBOUNCER;
 EVENTSTORE_DEBUG=1 shows tracebacks. All but the DSN may stand in pyproject.toml: \\[tool.eventstore].
@@ -90,8 +101,8 @@ def root(
 
 GROUPS: Sequence[tuple[str, Sequence[Any]]] = (
     ("Look", (logs.streams, logs.read, replaying.replay, status.status)),
-    ("Change", (appending.append, snapshots.snapshot)),
-    ("Run", (workers.publish, workers.project, workers.rebuild)),
+    ("Change", (appending.append, snapshots.snapshot, subscriptions.reset, subscriptions.forget)),
+    ("Run", (workers.publish, workers.project, workers.subscribe, workers.rebuild)),
     ("Move", (importing.import_, exporting.export)),
     ("Set up", (admin.migrate, admin.dev)),
 )

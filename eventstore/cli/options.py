@@ -24,6 +24,7 @@ from eventstore.projections import Projection
 from eventstore.runtime import Application
 from eventstore.store import EventStore
 from eventstore.streams import ANY, NO_STREAM, STREAM_EXISTS, ExpectedVersion, category_of
+from eventstore.subscriptions import Subscription
 
 T = TypeVar("T")
 
@@ -134,6 +135,16 @@ class Cli:
         app = self.app  # what is wrong with the application itself is no wrong name
         with named_by_the_user():
             return find(app, name)
+
+    def subscription(self, name: str) -> Subscription:
+        """Return a subscription that was named.
+
+        Raises:
+            WrongNameError: The application has none of that name.
+        """
+        app = self.app
+        with named_by_the_user():
+            return app.subscription(name)
 
     def check_app(self) -> None:
         """Refuse a wrong application where none is needed: whoever names one means it.

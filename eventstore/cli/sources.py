@@ -9,7 +9,8 @@ from eventstore.events import BEGINNING, Position, RecordedEvent, position_numbe
 from eventstore.store.log import LogRange
 from eventstore.store.reading import log_pages, stream_pages
 from eventstore.streams import category_of
-from eventstore.subscriptions import Checkpoint, LogFollower
+from eventstore.subscriptions import END, Checkpoint, Following, LogFollower
+from eventstore.subscriptions.interest import Interest
 
 if TYPE_CHECKING:
     from eventstore.cli.events import Reading
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 Pages = AsyncGenerator[Sequence[RecordedEvent[Any]], None]
 
-END: Final = "end"
+LAST: Final = "end"
 """Where to read on from for new events only."""
 
 
@@ -68,7 +69,7 @@ class LogSource:
     """The whole log, or some categories of it, after a position or `end`."""
 
     def __init__(self, after: str | None, categories: Sequence[str] | None) -> None:
-        self._after = BEGINNING if after is None else None if after == END else Position.parse(after)
+        self._after = BEGINNING if after is None else None if after == LAST else Position.parse(after)
         self._categories = list(categories) if categories else None
 
     async def pages(self, store: EventStore, reading: Reading, limit: int | None) -> Pages:  # noqa: ARG002 - see Source
@@ -81,9 +82,12 @@ class LogSource:
 
     async def followed(self, store: EventStore, reading: Reading) -> Pages:
         """Yield the log's events, and then those that come."""
-        start = Checkpoint(await self._start(store))
-        async for batch in LogFollower(store.log, start, wanted=self._wanted(reading)):
-            yield _decoded(store, reading, batch.events)
+        interest = Interest(
+            store.codec, reading.selection, stored_names=reading.stored_names, categories=self._categories
+        )
+        following: Following[Any] = Following(store.log, interest, start=END if self._after is None else self._after)
+        while True:
+            yield await following.next_page()
 
     def _wanted(self, reading: Reading) -> LogRange:
         return LogRange(self._categories, reading.stored_names)

@@ -1,24 +1,49 @@
 """`status`: how far the log is, what holds it back, who follows it and how far behind."""
 
+import asyncio
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import asdict
+from typing import Annotated, Any
 
 import typer
 
+from eventstore.cli.errors import printable
 from eventstore.cli.options import Cli, cli_of
 from eventstore.cli.output import Justify, Output, add_row, table
-from eventstore.cli.running import run
+from eventstore.cli.running import run, run_until_stopped
 from eventstore.db import require_current_schema
 from eventstore.db.revisions import revision_of
 from eventstore.errors import EventStoreError
-from eventstore.store.postgres import PostgresLog
+from eventstore.health import look
+
+WatchSeconds = Annotated[
+    float | None, typer.Option("--watch", metavar="SECONDS", min=0.1, help="Show it again and again, until Ctrl-C.")
+]
 
 
-def status(ctx: typer.Context) -> None:
-    """Show the schema's revision, the log's end, and every reader's position, lag and lease."""
+def status(ctx: typer.Context, *, watch: WatchSeconds = None) -> None:
+    """Show the schema's revision, the log's end, and every follower's position, lag, rate, state and owner.
+
+    LAG is in positions; EVENTS are counted up to 10,000; SECONDS is the age of the oldest event that is not done.
+    """
     cli = cli_of(ctx)
     declared = _declared(cli)
-    found = run(_status(cli, declared))
+    if watch is None:
+        _show(cli, run(_status(cli, declared)))
+    else:
+        run_until_stopped(_watch(cli, declared, watch))
+
+
+async def _watch(cli: Cli, declared: Sequence[str], seconds: float) -> None:
+    while True:
+        found = await _status(cli, declared)
+        if not cli.as_json:
+            cli.output.console.clear()
+        _show(cli, found)
+        await asyncio.sleep(seconds)
+
+
+def _show(cli: Cli, found: dict[str, Any]) -> None:
     if cli.as_json:
         cli.output.document(found)
     else:
@@ -26,67 +51,34 @@ def status(ctx: typer.Context) -> None:
 
 
 def _declared(cli: Cli) -> list[str]:
-    """Return the readers that the application declares, by the names of their checkpoints, if it can be loaded."""
+    """Return the followers that the application declares, by the names of their checkpoints, if it can be loaded."""
     if not cli.settings.app:
         return []
     try:
         app = cli.app
     except EventStoreError as error:
-        cli.output.note(f"the application's readers are left out: {error}")
+        cli.output.note(f"the application's followers are left out: {error}")
         return []
-    projections = [projection.consumer_name for projection in app.projections if not projection.inline]
-    return projections + [publisher.checkpoint_name for publisher in app.publishers]
+    return list(app.followers().values())
 
 
 async def _status(cli: Cli, declared: Sequence[str]) -> dict[str, Any]:
     async with cli.database() as database:
         await require_current_schema(database)
-        log = PostgresLog(database)
-        # Read in this order, the mark is never above what was drawn, and a holder is only shown where it matters.
-        drawn, mark = await log.last_drawn(), await log.high_water()
-        holders = await database.fetch("low_water_holders", database.schema) if mark < drawn else []
-        last = await database.fetchrow("last_event")
+        health = await look(database, declared)
         sizes = await database.fetch("table_sizes")
         server = await database.fetchrow("server_status")
-        position = last[0] if last else 0
         kafka = await database.fetch("kafka_readers")
-        readers = _readers(await database.fetch("list_checkpoints"), declared, {row[0] for row in kafka}, position)
         return {
             "server": _named(("version", "database", "in_recovery"), server or ()),
             "schema": {"name": database.schema, "revision": await revision_of(database)},
-            "log": {
-                "last_position": position,
-                "last_recorded_at": last[1] if last else None,
-                "high_water": mark,
-                "last_drawn": drawn,
-                "held_back_by": _rows(("pid", "floor", "application_name", "state", "seconds"), holders),
-            },
+            "log": asdict(health.log),
             "sizes": {name: {"rows": rows, "bytes": size} for name, rows, size in sizes},
-            "checkpoints": readers,
+            "followers": [asdict(follower) for follower in health.followers],
             "kafka_readers": _rows(("name", "topic", "partitions", "records", "updated_at"), kafka),
             "leases": _rows(("name", "owner", "epoch", "seconds_left"), await database.fetch("list_leases")),
             "read_models": _rows(("name", "generation", "built_at"), await database.fetch("list_read_models")),
         }
-
-
-def _readers(
-    rows: Sequence[Sequence[Any]], declared: Sequence[str], fed_by_kafka: set[str], last_position: int
-) -> list[dict[str, Any]]:
-    known = {
-        name: {
-            "name": name,
-            "position": position,
-            "lag": max(0, last_position - position),
-            "epoch": epoch,
-            "updated_at": updated_at,
-        }
-        for name, position, _, epoch, updated_at in rows
-    }
-    for name in declared:
-        if name not in fed_by_kafka:
-            never = {"name": name, "position": 0, "lag": last_position, "epoch": None, "updated_at": None}
-            known.setdefault(name, never)
-    return sorted(known.values(), key=lambda reader: str(reader["name"]))
 
 
 def _named(names: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
@@ -117,14 +109,24 @@ def _print(output: Output, found: dict[str, Any]) -> None:
     columns: Sequence[tuple[str, Justify]]
     columns = ("HELD BACK BY PID", "right"), ("FLOOR", "right"), ("APPLICATION", "left"), ("STATE", "left")
     _section(output, (*columns, ("SECONDS", "right")), log["held_back_by"])
-    columns = ("CHECKPOINT", "left"), ("POSITION", "right"), ("LAG", "right"), ("EPOCH", "right"), ("MOVED", "left")
-    _section(output, columns, found["checkpoints"])
+    columns = ("FOLLOWER", "left"), ("STATE", "left"), ("POSITION", "right"), ("LAG", "right"), ("EVENTS", "right")
+    more: Sequence[tuple[str, Justify]] = ("SECONDS", "right"), ("RATE/S", "right"), ("OWNER", "left")
+    _section(output, (*columns, *more, ("MOVED", "left")), [_follower_row(one) for one in found["followers"]])
+    for one in found["followers"]:
+        if one["reason"]:
+            output.text((f"{one['name']} failed: ", "bold red"), printable(one["reason"]))
     columns = ("FED BY KAFKA", "left"), ("TOPIC", "left"), ("PARTITIONS", "right"), ("RECORDS", "right")
     _section(output, (*columns, ("MOVED", "left")), found["kafka_readers"])
     columns = ("LEASE", "left"), ("OWNER", "left"), ("EPOCH", "right"), ("SECONDS LEFT", "right")
     _section(output, columns, found["leases"])
     columns = ("READ MODEL", "left"), ("GENERATION", "right"), ("BUILT", "left")
     _section(output, columns, found["read_models"])
+
+
+def _follower_row(follower: dict[str, Any]) -> dict[str, Any]:
+    names = "name", "state", "position", "lag", "events_behind", "seconds_behind", "rate", "owner", "updated_at"
+    events = follower["events_behind"] if follower["is_counted"] else f"<= {follower['events_behind']:,}"
+    return {name: (follower | {"events_behind": events})[name] for name in names}
 
 
 def _section(output: Output, columns: Sequence[tuple[str, Justify]], rows: Sequence[dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""Running workers: `publish`, `project` and `rebuild`."""
+"""Running workers: `publish`, `project`, `subscribe` and `rebuild`."""
 
 import asyncio
 from collections.abc import Sequence
@@ -83,6 +83,25 @@ def project(
         within=within,
         doing=f"projecting from {feed.value}:",
     )
+
+
+def subscribe(
+    ctx: typer.Context,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="Subscriptions; all if none.")] = None,
+    *,
+    until_caught_up: UntilCaughtUp = False,
+    within: Within = None,
+) -> None:
+    """Call the handlers of subscriptions, until Ctrl-C or SIGTERM. Several may run: one works, the others stand by."""
+    cli = cli_of(ctx)
+    chosen = names or [subscription.name for subscription in cli.app.subscriptions]
+    if not chosen:
+        raise ConfigurationError(
+            f"{cli.app.name!r} has no subscriptions: give it some with Application(subscriptions=[...])"
+        )
+    for name in chosen:
+        cli.subscription(name)
+    _work(cli, chosen, kafka=None, until_caught_up=until_caught_up, within=within, doing="handling")
 
 
 def _work(

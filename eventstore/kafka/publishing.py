@@ -114,7 +114,9 @@ class KafkaPublisher:
             start = replace(cursor.checkpoint, epoch=lease.epoch)
             mirror.note(start)
             stack.push_async_callback(mirror.settle)
-            follower = LogFollower(self._log, start, wanted=self._wanted(), batch=self._publisher.batch)
+            follower = LogFollower(
+                self._log, start, wanted=self._wanted(), batch=self._publisher.batch, name=self._name
+            )
             parts = await stack.enter_async_context(one_ahead(packer.parts(follower)))
             await stack.enter_async_context(running(mirror.keep()))
             self.progress.reached(start.position)

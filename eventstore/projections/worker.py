@@ -17,7 +17,7 @@ from eventstore.lifecycle import Backoff, running
 from eventstore.projections.applying import ProjectionRunner
 from eventstore.projections.feeds import go_on_from_log, log_lease
 from eventstore.store.log import LogRange
-from eventstore.subscriptions import Checkpoints, Leases, LogFollower
+from eventstore.subscriptions import Checkpoint, Checkpoints, Leases, LogFollower
 from eventstore.subscriptions.checkpoints import require_on_log
 from eventstore.subscriptions.progress import Progress
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from eventstore.db.database import ConnectionSession
     from eventstore.projections.projection import Projection
     from eventstore.store import EventStore
-    from eventstore.subscriptions import Batch, Checkpoint, Lease
+    from eventstore.subscriptions import Batch, Lease
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ class ProjectionWorker:
         self._projection = projection
         self._name = projection.consumer_name
         self._backoff = Backoff()
+        self._last = Checkpoint()
         self.progress = Progress(f"projection {self._name!r}")
 
     async def run(self) -> None:
@@ -73,11 +74,12 @@ class ProjectionWorker:
         async with runner.opened():
             checkpoint = await go_on_from_log(self._store.database, lease, self._projection)
             await require_on_log(self._store.log, self._name, checkpoint)
+            await require_on_log(self._store.log, self._name, self._last)  # it may be what a failover has lost
             self.progress.reached(checkpoint.position)
             self.progress.enter("working")
             checkpoint = replace(checkpoint, epoch=lease.epoch)
             wanted = LogRange(event_types=runner.event_types)
-            async for batch in LogFollower(self._store.log, checkpoint, wanted=wanted, batch=BATCH):
+            async for batch in LogFollower(self._store.log, checkpoint, wanted=wanted, batch=BATCH, name=self._name):
                 checkpoint = await self._apply(runner, batch, checkpoint)
                 self._backoff.reset()  # not before: what fails each time it is applied must not be tried at full speed
 
@@ -87,6 +89,7 @@ class ProjectionWorker:
 
         await runner.apply(batch.events, session_hook=move_checkpoint)
         self.progress.reached(batch.checkpoint.position, events=len(batch.events))
+        self._last = batch.checkpoint
         return batch.checkpoint
 
     async def run_until_caught_up(self) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 
 from eventstore.errors import ConfigurationError
 from eventstore.projections import InlineHook, Projection
+from eventstore.snapshots.manager import snapshots_checkpoint
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from eventstore.runtime.workers import Workers
     from eventstore.snapshots import Policy
     from eventstore.store import AppendHook, EventStore
+    from eventstore.subscriptions import Subscription
 
     AggregateKind: TypeAlias = type[Aggregate[Any, Any]] | Decider[Any, Any, Any]
 
@@ -30,7 +32,7 @@ SNAPSHOTS: Final = "snapshots"
 
 
 class Application:
-    """A service's event types, aggregates, projections, publishers and snapshot policies.
+    """A service's event types, aggregates, projections, publishers, subscriptions and snapshot policies.
 
     Args:
         name: The application's name: a part of its workers' leases, and the source of its published events.
@@ -38,6 +40,7 @@ class Application:
         aggregates: The aggregate classes and deciders, for `replay` and snapshots.
         projections: The projections.
         publishers: The publishers.
+        subscriptions: The subscriptions.
         snapshots: When the streams of an aggregate are due for a snapshot.
 
     Raises:
@@ -53,6 +56,7 @@ class Application:
         aggregates: Sequence[AggregateKind] = (),
         projections: Sequence[Projection] = (),
         publishers: Sequence[Publisher] = (),
+        subscriptions: Sequence[Subscription] = (),
         snapshots: Mapping[AggregateKind, Policy] | None = None,
     ) -> None:
         if not name:
@@ -62,6 +66,7 @@ class Application:
         self.aggregates = tuple(aggregates)
         self.projections = tuple(projections)
         self.publishers = tuple(publishers)
+        self.subscriptions = tuple(subscriptions)
         self.snapshots = dict(snapshots or {})
         self._check()
 
@@ -98,12 +103,27 @@ class Application:
         """
         return _named("publisher", name, self.publishers)
 
+    def subscription(self, name: str) -> Subscription:
+        """Return a subscription by its name.
+
+        Raises:
+            ConfigurationError: There is none with that name.
+        """
+        return _named("subscription", name, self.subscriptions)
+
+    def followers(self) -> dict[str, str]:
+        """Return the names of all workers that follow the log, each with that of its checkpoint."""
+        names = {projection.name: projection.consumer_name for projection in self.projections if not projection.inline}
+        names |= {publisher.name: publisher.checkpoint_name for publisher in self.publishers}
+        names |= {subscription.name: subscription.checkpoint_name for subscription in self.subscriptions}
+        return names | ({SNAPSHOTS: snapshots_checkpoint(self.name)} if self.snapshots else {})
+
     def snapshot_policies(self) -> dict[Shape[Any], Policy]:
         """Return when the streams of each shape are due."""
         return {aggregate.shape: policy for aggregate, policy in self.snapshots.items()}
 
     def workers(self, store: EventStore, *names: str, kafka: str | None = None) -> AbstractAsyncContextManager[Workers]:
-        """Run workers in the background of a block: projections and publishers by name, and `snapshots`.
+        """Run workers in the background of a block: projections, publishers and subscriptions by name, and `snapshots`.
 
         Args:
             store: The store they work on.
@@ -145,8 +165,10 @@ class Application:
     def _check(self) -> None:
         projections = [projection.name for projection in self.projections]
         publishers = [publisher.name for publisher in self.publishers]
+        subscriptions = [subscription.name for subscription in self.subscriptions]
+        workers = [SNAPSHOTS, *projections, *publishers, *subscriptions]
         for what, names in (
-            ("workers (projections, publishers, the snapshot manager)", [SNAPSHOTS, *projections, *publishers]),
+            ("workers (projections, publishers, subscriptions, the snapshot manager)", workers),
             ("aggregates", [aggregate.shape.category for aggregate in self.aggregates]),
         ):
             twice = {name for name in names if names.count(name) > 1}
@@ -155,8 +177,9 @@ class Application:
         for aggregate in self.aggregates:
             for model in aggregate.shape.models:
                 self.events.of_model(model)
-        for projection in self.projections:
-            for model in projection.models:
+        handled = [projection.models for projection in self.projections]
+        for models in (*handled, *(subscription.models for subscription in self.subscriptions)):
+            for model in models:
                 self.events.of_model(model)
         self._check_topics()
         for aggregate in self.snapshots:

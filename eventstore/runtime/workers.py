@@ -1,4 +1,4 @@
-"""Running an application's workers: projections, publishers and the snapshot manager, in one process.
+"""Running an application's workers: projections, publishers, subscriptions and the snapshot manager, in one process.
 
 Workers are coroutines that never touch signals: whoever runs them cancels them, and they stop cleanly.
 """
@@ -14,6 +14,8 @@ from eventstore.lifecycle import running
 from eventstore.projections import ProjectionWorker
 from eventstore.runtime.application import SNAPSHOTS
 from eventstore.snapshots import SnapshotManager
+from eventstore.subscriptions import SubscriptionWorker
+from eventstore.subscriptions.reporting import reporting
 
 if TYPE_CHECKING:
     from eventstore.kafka import KafkaSettings
@@ -27,7 +29,10 @@ if TYPE_CHECKING:
 class Worker(Protocol):
     """Something that runs until it is cancelled, and whose progress can be watched."""
 
-    progress: Progress
+    @property
+    def progress(self) -> Progress:
+        """How far it has come."""
+        ...
 
     def run(self) -> Coroutine[Any, Any, None]:
         """Work until cancelled."""
@@ -61,13 +66,18 @@ class Workers:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Workers]:
         """Run them in the background of the block, and stop them at its end; if one fails, the block ends with it."""
-        async with running(*(worker.run() for worker in self._workers.values())):
+        checkpoints = self._app.followers()
+        reported = {checkpoints.get(name, name): worker.progress for name, worker in self._workers.items()}
+        # The reports go on while the workers end, so that the last one says how.
+        work = (worker.run() for worker in self._workers.values())
+        async with running(reporting(self._store.log.session, reported)), running(*work):
             yield self
 
     def _all_names(self) -> list[str]:
         names = [projection.name for projection in self._app.projections if not projection.inline]
         if self._kafka:
             names += [publisher.name for publisher in self._app.publishers]
+        names += [subscription.name for subscription in self._app.subscriptions]
         if self._app.snapshots:
             names.append(SNAPSHOTS)
         return names
@@ -75,6 +85,8 @@ class Workers:
     def _worker(self, name: str) -> Worker:
         if name == SNAPSHOTS:
             return SnapshotManager(self._store, self._app.snapshot_policies(), name=self._app.name)
+        if any(subscription.name == name for subscription in self._app.subscriptions):
+            return SubscriptionWorker(self._store, self._app.subscription(name))
         if any(publisher.name == name for publisher in self._app.publishers):
             if self._kafka is None:
                 raise ConfigurationError(f"the publisher {name!r} needs brokers: pass kafka='host:port'")

@@ -39,6 +39,11 @@ _AT_ONCE: Final = 4
 """Streams folded at the same time."""
 
 
+def snapshots_checkpoint(name: str) -> str:
+    """Return the name of a snapshot manager's lease and checkpoint."""
+    return f"snapshots:{name}"
+
+
 class SnapshotManager:
     """Keeps the snapshots of some aggregates fresh.
 
@@ -54,7 +59,7 @@ class SnapshotManager:
     def __init__(self, store: EventStore, policies: Mapping[Shape[Any], Policy], *, name: str) -> None:
         self._store = store
         self._by_category = {shape.category: (shape, policy) for shape, policy in policies.items()}
-        self._name = f"snapshots:{name}"
+        self._name = snapshots_checkpoint(name)
         self._costly: asyncio.Queue[str] = asyncio.Queue(maxsize=1000)
         self._backoff = Backoff()
         self.progress = Progress(self._name)
@@ -92,7 +97,7 @@ class SnapshotManager:
         self.progress.enter("working")
         checkpoint = replace(checkpoint, epoch=lease.epoch)
         wanted = LogRange(categories=list(self._by_category))
-        async for batch in LogFollower(self._store.log, checkpoint, wanted=wanted):
+        async for batch in LogFollower(self._store.log, checkpoint, wanted=wanted, name=self._name):
             taken = await self.fold_due(batch.events)
             await checkpoints.advance(self._name, since=checkpoint, to=batch.checkpoint)
             checkpoint = batch.checkpoint

@@ -364,9 +364,7 @@ class EventStore(Operations):
 
 
 def _subscriptions() -> Any:
-    """Return what is built on the store and made by it: looked up when it is used, so that the store knows of it only
-    here.
-    """
+    """Return what stands on the store and yet is made by it: looked up when it is used, the one look upwards."""
     return importlib.import_module("eventstore.subscriptions")
 
 

@@ -48,11 +48,12 @@ class Subscription:
 
     Args:
         name: Its name: what its checkpoint is kept under. Another name is another reader, which begins at its start.
-        start: Where it begins when it has no checkpoint yet: `BEGINNING`, `END`, a `Position`, or `recorded_from(time)`.
+        start: Where it begins when it has no checkpoint yet: `BEGINNING`, `END`, a `Position`, `recorded_from(time)`.
         categories: Only streams of these categories.
         where: Only events of which this is true; asked of the decoded event.
         attempts: How often a handler is tried with one event before the subscription stops; what passes by itself (the
             database is away) is not counted.
+        batch: How many events to look at in one go.
 
     Example:
         mailer = Subscription("mailer", start=END)

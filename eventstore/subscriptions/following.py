@@ -130,9 +130,7 @@ class LogFollower:
         """
         while self._read_up_to < self._mark.position or await self._raise_mark():
             try:
-                page = await self._log.read_on(
-                    self._wanted, self._read_up_to, self._event_id, self._mark, self._batch
-                )
+                page = await self._log.read_on(self._wanted, self._read_up_to, self._event_id, self._mark, self._batch)
             except NotOnLogError:
                 await self._look_again()
                 continue

@@ -26,22 +26,21 @@ class Hold:
 
     Args:
         log: The log.
-        name: The reader.
         leases: Where its lease is.
-        lease: The lease, which is kept from now on.
+        lease: The lease, which has the reader's name and is kept from now on.
         checkpoint: Where it goes on: claimed under the lease, and on the log.
         wanted: Which events.
         batch: How many events to look at in one batch.
     """
 
     def __init__(
-        self, log: Log, name: str, leases: Leases, lease: Lease, checkpoint: Checkpoint, wanted: LogRange, batch: int
+        self, log: Log, leases: Leases, lease: Lease, checkpoint: Checkpoint, *, wanted: LogRange, batch: int
     ) -> None:
-        self.name = name
+        self.name = lease.name
         self.lease = lease
         self._log = log
         self._leases = leases
-        self._follower = LogFollower(log, checkpoint.under(lease.epoch), wanted=wanted, batch=batch, name=name)
+        self._follower = LogFollower(log, checkpoint.under(lease.epoch), wanted=wanted, batch=batch, name=lease.name)
         self._ahead: asyncio.Task[Batch | None] | None = None
         self.keeper = asyncio.create_task(leases.keep(lease))
         self._delivered = checkpoint  # the last event of what the caller has in hand, or has done with

@@ -14,10 +14,8 @@ from eventstore.store.log import LogRange
 if TYPE_CHECKING:
     from eventstore.store import Log
 
-State = Literal[
-    "waiting", "starting", "working", "catching up", "live", "backing off", "stopped", "failed"
-]
-"""`waiting`: for its turn; also before `run()`. A worker that tells no more of its work than that it works is `working`;
+State = Literal["waiting", "starting", "working", "catching up", "live", "backing off", "stopped", "failed"]
+"""`waiting`: for its turn; also before `run()`. Who tells no more of its work than that it goes on is `working`;
 `docs/design/subscriptions.md` has the states of a subscription and the ways between them."""
 
 ENDED: Final = frozenset({"stopped", "failed"})

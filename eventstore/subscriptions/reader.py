@@ -250,8 +250,7 @@ class SubscriptionReader(Generic[T]):
         self._last = checkpoint
         self.progress.reached(checkpoint.position)
         self.progress.enter("catching up")
-        wanted = self.interest.wanted
-        return Hold(self._log, self.checkpoint_name, self._leases, lease, checkpoint, wanted, self._batch)
+        return Hold(self._log, self._leases, lease, checkpoint, wanted=self.interest.wanted, batch=self._batch)
 
     async def commit(self, hold: Hold, to: Checkpoint, tx: Transaction | None, *, events: int) -> None:
         """Move the checkpoint; see `EventBatch.commit`."""

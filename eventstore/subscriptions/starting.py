@@ -55,7 +55,7 @@ def recorded_from(time: datetime) -> RecordedFrom:
 Start: TypeAlias = Position | End | RecordedFrom
 
 
-def checked_start(start: Start) -> Start:
+def checked_start(start: object) -> Start:
     """Return a start.
 
     Raises:

@@ -100,9 +100,13 @@ class SubscriptionWorker:
                 passes = isinstance(error, EventStoreError) and error.retryable
                 failed += not passes
                 if failed >= self._subscription.attempts:
-                    reason = type(error).__qualname__
                     raise SubscriptionFailedError(
-                        self._subscription.name, event.event_type, event.stream_id, event.stream_version, failed, reason
+                        self._subscription.name,
+                        event.event_type,
+                        event.stream_id,
+                        event.stream_version,
+                        attempts=failed,
+                        reason=type(error).__qualname__,
                     ) from error
                 log.warning("subscription %s tries again: %s", self._subscription.name, type(error).__qualname__)
             else:

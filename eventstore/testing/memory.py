@@ -2,8 +2,8 @@
 
 It keeps the log's promises: conflicts and repetitions are answered as the SQL function `append` answers them, an open
 transaction is invisible to others and holds the streams that it wrote, and positions are drawn before the commit, so
-that they have gaps and are settled in order. What it does not have is SQL: no `tx.connection`, no projections. Checkpoints and leases
-are in `places`, so that subscriptions run.
+that they have gaps and are settled in order. What it does not have is SQL: no `tx.connection`, no projections. Subscriptions
+run: their checkpoints and leases are in `places`.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ class MemoryLog:
     def __init__(self, shared: _Shared, unit: _Unit | None = None) -> None:
         self._shared = shared
         self._unit = unit
-        self.session = PlacesSession(shared.places, unit and unit.places, check=self._check_open)
+        self.session = PlacesSession(shared.places, unit.places if unit else None, check=self._check_open)
         self.wakeup = Wakeup()
 
     @property

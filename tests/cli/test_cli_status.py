@@ -51,10 +51,11 @@ def test_positions_and_lags_are_shown_also_of_readers_that_never_ran(placed: Eve
     status = placed.json("status")
 
     assert status["log"]["last_position"] == status["log"]["high_water"] == 5
-    assert {reader["name"]: (reader["position"], reader["lag"]) for reader in status["checkpoints"]} == {
+    assert {reader["name"]: (reader["position"], reader["lag"]) for reader in status["followers"]} == {
         "fragile@1": (0, 5),
         "publisher:orders": (0, 5),
         "sales@1": (4, 1),
+        "snapshots:shop": (0, 5),
     }
     assert [(model["name"], model["generation"]) for model in status["read_models"]] == [
         ("sales@1", 2),
@@ -122,4 +123,4 @@ def test_the_status_works_without_an_application(es: EventstoreCommand, settings
     settings.delenv("EVENTSTORE_APP")
     settings.chdir("/")
 
-    assert es.json("status")["checkpoints"] == []
+    assert es.json("status")["followers"] == []

@@ -137,6 +137,6 @@ def test_events_reach_a_read_model_through_kafka(
 
 
 def lag(es: EventstoreCommand, name: str) -> int:
-    [found] = [reader["lag"] for reader in es.json("status")["checkpoints"] if reader["name"] == name]
+    [found] = [reader["lag"] for reader in es.json("status")["followers"] if reader["name"] == name]
     assert isinstance(found, int)
     return found
