@@ -18,6 +18,7 @@ pytest_plugins = [
     "fixtures.kafka",
     "fixtures.stores",
     "fixtures.own_postgres",
+    "fixtures.replicas",
     "fixtures.properties",
     "fixtures.tcp_proxy",
     "fixtures.pgbouncer",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
@@ -286,7 +286,7 @@ async def test_it_begins_after_a_position(any_store: EventStore) -> None:
 
 async def test_it_begins_at_a_time_of_recording(any_store: EventStore, clock: FakeClock) -> None:
     await fill(any_store, 2)
-    clock.advance(timedelta(hours=1))
+    clock.advance(hours=1)
     result = await any_store.append("order-2", [placed(3)], expected_version=NO_STREAM)
     (event,) = [event async for event in any_store.read_stream("order-2")]
     await fill(any_store, 1, first=4)

@@ -69,7 +69,7 @@ SELECT known.name, known.global_position, known.epoch, known.updated_at, behind.
          ON lease.name IN (known.name, 'projection:' || known.name) AND lease.expires_at > clock_timestamp()
  CROSS JOIN LATERAL (
     SELECT count(*) AS events
-      FROM (SELECT FROM {schema}.events WHERE global_position > coalesce(known.global_position, 0) LIMIT $2) AS some
+      FROM (SELECT FROM {schema}.events WHERE global_position > coalesce(known.global_position, 0) LIMIT $2) AS first_ones
  ) AS behind
   LEFT JOIN LATERAL (
     SELECT extract(epoch FROM clock_timestamp() - recorded_at)::float8 AS seconds
