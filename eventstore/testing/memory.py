@@ -2,17 +2,15 @@
 
 It keeps the log's promises: conflicts and repetitions are answered as the SQL function `append` answers them, an open
 transaction is invisible to others and holds the streams that it wrote, and positions are drawn before the commit, so
-that they have gaps and are settled in order. What it does not have is SQL: no `tx.connection`, no projections. Subscriptions
-run: their checkpoints and leases are in `places`.
+that they have gaps and are settled in order. Subscriptions run: their checkpoints and leases are in `places`. What it
+does not have is SQL: no `tx.connection`, no projections.
 """
 
 from __future__ import annotations
 
-import asyncio
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -21,14 +19,15 @@ from eventstore.clock import system_clock, uuid7
 from eventstore.codec import Codec, StoredEvent
 from eventstore.codec.payload import MAX_PAYLOAD_BYTES
 from eventstore.db.errors import DuplicateError
-from eventstore.errors import ClosedError, TransactionConflictError
+from eventstore.errors import ClosedError
 from eventstore.events import StreamInfo
 from eventstore.lifecycle import Wakeup
 from eventstore.store import AppendOutcome, AppendRequest, EventStore, LogPage, StoredSnapshot
 from eventstore.store.appending import DirectAppender
 from eventstore.store.log import LAST_VERSION, EventsToFold, Mark, NotOnLogError, StoredFold
 from eventstore.streams import ANY, STREAM_EXISTS, category_of
-from eventstore.testing.places import Place, Places, PlacesSession
+from eventstore.testing.places import PlacesSession
+from eventstore.testing.shared import KeptSnapshot, Shared, SnapshotKey, Unit, committed
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -39,8 +38,6 @@ if TYPE_CHECKING:
     from eventstore.store.event_store import StoreDeclaration
     from eventstore.store.log import LogRange, StreamRange
 
-SnapshotKey = tuple[str, str]
-KeptSnapshot = tuple[StoredSnapshot, "datetime"]
 
 _position = attrgetter("position")
 
@@ -64,94 +61,6 @@ def memory_store(
     return EventStore(MemoryBackend(clock), codec)
 
 
-@dataclass(eq=False)
-class _Unit:
-    """What one transaction has written and not yet committed.
-
-    Attributes:
-        events: Its events, by stream.
-        places: The checkpoints that it has moved.
-        snapshots: Its snapshots; None for those that it deleted.
-        floor: The last position drawn before its own first one.
-        waits_for: Whose stream it waits for now.
-        ended: Set when it has committed or was rolled back.
-    """
-
-    events: dict[str, list[StoredEvent]] = field(default_factory=dict)
-    places: dict[str, Place] = field(default_factory=dict)
-    snapshots: dict[SnapshotKey, KeptSnapshot | None] = field(default_factory=dict)
-    floor: int | None = None
-    waits_for: _Unit | None = None
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-
-
-class _Shared:
-    """What is committed, and who is at work."""
-
-    def __init__(self, clock: Clock) -> None:
-        self.clock = clock
-        self.streams: dict[str, list[StoredEvent]] = {}
-        self.log: list[StoredEvent] = []
-        self.ids: set[tuple[str, UUID]] = set()
-        self.snapshots: dict[SnapshotKey, KeptSnapshot] = {}
-        self.places = Places()
-        self.drawn = 0
-        self.writers: dict[str, _Unit] = {}
-        self.open: set[_Unit] = set()
-        self.is_open = True
-
-    def begin(self) -> _Unit:
-        if not self.is_open:
-            raise ClosedError("store")
-        unit = _Unit()
-        self.open.add(unit)
-        return unit
-
-    def commit(self, unit: _Unit) -> None:
-        last = self.log[-1].position if self.log else 0
-        for stream_id, events in unit.events.items():
-            self.streams.setdefault(stream_id, []).extend(events)
-            self.log.extend(events)
-            self.ids.update((stream_id, event.event_id) for event in events)
-        if len(unit.events) > 1 or (unit.floor is not None and unit.floor < last):
-            self.log.sort(key=_position)
-        self.places.checkpoints.update(unit.places)
-        for key, snapshot in unit.snapshots.items():
-            if snapshot is None:
-                self.snapshots.pop(key, None)
-            else:
-                self.snapshots[key] = snapshot
-
-    def end(self, unit: _Unit) -> None:
-        self.open.discard(unit)
-        self.writers = {stream_id: writer for stream_id, writer in self.writers.items() if writer is not unit}
-        unit.ended.set()
-
-    async def lock(self, stream_id: str, unit: _Unit) -> None:
-        """Wait until nobody else writes a stream, and keep it to the end of the transaction.
-
-        Raises:
-            TransactionConflictError: Its writer waits for this transaction already.
-        """
-        while (writer := self.writers.get(stream_id)) not in (None, unit):
-            assert writer is not None  # noqa: S101 - for the type checker
-            if unit in _chain(writer):
-                raise TransactionConflictError("deadlock detected: run the whole transaction again")
-            unit.waits_for = writer
-            try:
-                await writer.ended.wait()
-            finally:
-                unit.waits_for = None
-        self.writers[stream_id] = unit
-
-
-def _chain(unit: _Unit | None) -> Iterator[_Unit]:
-    """Yield a transaction, the one that it waits for, and so on."""
-    while unit is not None:
-        yield unit
-        unit = unit.waits_for
-
-
 class MemoryLog:
     """A `Log` in memory.
 
@@ -160,7 +69,7 @@ class MemoryLog:
         unit: The transaction that it works in; each call is one of its own when left out.
     """
 
-    def __init__(self, shared: _Shared, unit: _Unit | None = None) -> None:
+    def __init__(self, shared: Shared, unit: Unit | None = None) -> None:
         self._shared = shared
         self._unit = unit
         self.session = PlacesSession(shared.places, unit.places if unit else None, check=self._check_open)
@@ -177,7 +86,7 @@ class MemoryLog:
         async with self._writing() as unit:
             return [await self._append(unit, request) for request in requests]
 
-    async def _append(self, unit: _Unit, request: AppendRequest) -> AppendOutcome:
+    async def _append(self, unit: Unit, request: AppendRequest) -> AppendOutcome:
         stream_id, _, expected, events, look_up_ids = request
         if not self._stream(stream_id) and (expected > 0 or expected == STREAM_EXISTS.value):
             return AppendOutcome("wrong_version", 0, None)
@@ -193,12 +102,12 @@ class MemoryLog:
             raise DuplicateError("events_event_id_key")
         return self._insert(unit, stream_id, recorded, events)
 
-    def _knows(self, unit: _Unit, stream_id: str, events: Sequence[EncodedEvent]) -> bool:
+    def _knows(self, unit: Unit, stream_id: str, events: Sequence[EncodedEvent]) -> bool:
         own = {event.event_id for event in unit.events.get(stream_id, ())}
         return any(event.event_id in own or (stream_id, event.event_id) in self._shared.ids for event in events)
 
     def _insert(
-        self, unit: _Unit, stream_id: str, recorded: Sequence[StoredEvent], events: Sequence[EncodedEvent]
+        self, unit: Unit, stream_id: str, recorded: Sequence[StoredEvent], events: Sequence[EncodedEvent]
     ) -> AppendOutcome:
         shared = self._shared
         if unit.floor is None:
@@ -352,13 +261,13 @@ class MemoryLog:
             raise ClosedError("transaction")
 
     @asynccontextmanager
-    async def _writing(self) -> AsyncIterator[_Unit]:
+    async def _writing(self) -> AsyncIterator[Unit]:
         """Work in the log's transaction, or in one that ends with the block."""
         self._check_open()
         if self._unit is not None:
             yield self._unit
             return
-        async with _committed(self._shared) as unit:
+        async with committed(self._shared) as unit:
             yield unit
 
 
@@ -372,7 +281,7 @@ class MemoryBackend:
     database = None
 
     def __init__(self, clock: Clock = system_clock) -> None:
-        self._shared = _Shared(clock)
+        self._shared = Shared(clock)
         self.log = MemoryLog(self._shared)
 
     def appender(self, codec: Codec) -> DirectAppender:
@@ -382,10 +291,10 @@ class MemoryBackend:
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[tuple[MemoryLog, None]]:
         """Open a transaction; it has no connection."""
-        async with _committed(self._shared) as unit:
+        async with committed(self._shared) as unit:
             yield MemoryLog(self._shared, unit), None
 
-    async def has_committed(self, written: Mapping[str, Sequence[UUID]], reason: str) -> bool:  # noqa: ARG002 - port
+    async def hascommitted(self, written: Mapping[str, Sequence[UUID]], reason: str) -> bool:  # noqa: ARG002 - port
         """Find out whether a transaction happened; in memory no answer is ever lost."""
         for stream_id, event_ids in written.items():
             if not await self.log.events_by_ids(stream_id, event_ids):
@@ -395,17 +304,6 @@ class MemoryBackend:
     def close(self) -> None:
         """Refuse further calls."""
         self._shared.is_open = False
-
-
-@asynccontextmanager
-async def _committed(shared: _Shared) -> AsyncIterator[_Unit]:
-    """Commit what the block writes at its end; an exception undoes it."""
-    unit = shared.begin()
-    try:
-        yield unit
-        shared.commit(unit)
-    finally:
-        shared.end(unit)
 
 
 def _is_in(event: StoredEvent, wanted: StreamRange) -> bool:

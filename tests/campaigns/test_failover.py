@@ -34,7 +34,7 @@ from eventstore import (
     Subscription,
     SubscriptionContext,
 )
-from eventstore.errors import EventStoreError, LogMismatchError
+from eventstore.errors import EventStoreError, LogMismatchError, NotPrimaryError
 from eventstore.kafka import KafkaSettings
 from eventstore.projections import ProjectionWorker
 from eventstore.subscriptions import LogFollower, SubscriptionWorker
@@ -117,7 +117,9 @@ class Followers:
 
 async def append(store: EventStore, count: int, chance: random.Random) -> None:
     for number in range(count):
-        await store.append(f"order-{chance.randrange(5)}", [placed(number + 1, "abc"[number % 3])], expected_version=ANY)
+        await store.append(
+            f"order-{chance.randrange(5)}", [placed(number + 1, "abc"[number % 3])], expected_version=ANY
+        )
 
 
 async def ids_of(store: EventStore) -> list[UUID]:
@@ -133,7 +135,9 @@ class Sizes:
     new: int
 
 
-async def one_failover(pair: Replicated, kafka: Kafka, chance: random.Random, sizes: Sizes, *, patience: float) -> list[str]:
+async def one_failover(
+    pair: Replicated, kafka: Kafka, chance: random.Random, sizes: Sizes, *, patience: float
+) -> list[str]:
     """Lose the tail of a log under its followers; returns what is wrong with how they took it."""
     dsn = pair.primary.databases.create()
     app = Application("shop", events=shop.events)
@@ -247,14 +251,14 @@ async def one_synchronous_failover(pair: Replicated, kafka: Kafka, chance: rando
     acknowledged: list[UUID] = []
     await pair.replicate()
     async with proxied(dsn) as proxy, EventStore.open(proxy.dsn, app) as store, acknowledged_by_the_replica(pair):
-        enough = asyncio.Event()
+        enough, over = asyncio.Event(), asyncio.Event()
 
         async def write(number: int) -> None:
-            while True:
+            while not over.is_set():
                 try:
                     result = await store.append(f"order-{number}", [placed(1)], expected_version=ANY, timeout=5)
                 except EventStoreError:
-                    return
+                    continue  # unknown, or not appended: not acknowledged
                 acknowledged.extend(result.event_ids)
                 if len(acknowledged) > wanted:
                     enough.set()
@@ -268,6 +272,7 @@ async def one_synchronous_failover(pair: Replicated, kafka: Kafka, chance: rando
             proxy.refuse()
             await pair.fail_over()
             let_in(proxy, pair.primary.dsn_of(dsn))
+            over.set()
             await asyncio.gather(*writers)
             await followers.read_on()
             log = await ids_of(store)
@@ -277,6 +282,14 @@ async def one_synchronous_failover(pair: Replicated, kafka: Kafka, chance: rando
             assert await published_by(kafka) == set(log)
             assert not any(task.done() for task in followers.tasks.values())
     return len(acknowledged)
+
+
+async def test_a_replica_is_not_followed(replicated: Replicated) -> None:
+    dsn = replicated.primary.databases.create()
+    replica = await replicated.replicate()
+    async with EventStore.open(replica.dsn_of(dsn), shop.app) as store:
+        with pytest.raises(NotPrimaryError, match="replica"):
+            await anext(store.follow(start=BEGINNING))
 
 
 # --- a broken variant ----------------------------------------------------------------------------------------------
@@ -300,9 +313,7 @@ async def test_followers_that_do_not_look_for_their_event_are_caught(
 
     monkeypatch.setattr(LogFollower, "next_now", anywhere)
 
-    faults = await one_failover(
-        replicated, kafka, chance, Sizes(20, 3 * MOST_BEHIND, 3 * MOST_BEHIND), patience=8
-    )
+    faults = await one_failover(replicated, kafka, chance, Sizes(20, 3 * MOST_BEHIND, 3 * MOST_BEHIND), patience=8)
     assert "publisher went on" in faults
     assert "the publisher has skipped something of the new tail" in faults
     assert "subscription went on" in faults

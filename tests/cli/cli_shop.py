@@ -7,6 +7,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from eventstore import (
+    ANY,
+    BEGINNING,
     Aggregate,
     Application,
     EventTypes,
@@ -14,6 +16,8 @@ from eventstore import (
     ProjectionContext,
     Publisher,
     RecordedEvent,
+    Subscription,
+    SubscriptionContext,
     every,
 )
 
@@ -84,6 +88,16 @@ async def fail(event: RecordedEvent[OrderPlaced], _: ProjectionContext) -> None:
     raise ValueError(event.data.sku)
 
 
+mailer = Subscription("mailer", start=BEGINNING, attempts=1)
+
+
+@mailer.on(OrderPlaced)
+async def ship(event: RecordedEvent[OrderPlaced], ctx: SubscriptionContext) -> None:
+    if event.data.sku == "curse":
+        raise ValueError(event.data.sku)
+    await ctx.store.append(f"mail-{event.data.sku}", [OrderShipped(carrier="post")], expected_version=ANY)
+
+
 def make_app(topic_prefix: str = "") -> Application:
     return Application(
         "shop",
@@ -96,3 +110,4 @@ def make_app(topic_prefix: str = "") -> Application:
 
 
 app = make_app()
+mailing = Application("shop", events=events, subscriptions=[mailer])

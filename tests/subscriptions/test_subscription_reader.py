@@ -179,7 +179,8 @@ async def test_one_batch_is_in_hand_and_one_ahead_at_most(store: EventStore) -> 
     async with store.subscription("mailer", start=BEGINNING, batch=2) as reader:
         await anext(reader)
         hold = reader._hold
-        assert hold is not None and hold._ahead is not None
+        assert hold is not None
+        assert hold._ahead is not None
         await hold._ahead
 
         assert len(read) == 2
@@ -558,5 +559,3 @@ async def test_a_transient_reader_reads_what_is_there_and_what_comes(any_store: 
 
     assert found == [2, 3]
     assert await Checkpoints(any_store.log.session).load("subscription:mailer") == Checkpoint()
-
-
