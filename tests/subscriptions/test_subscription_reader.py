@@ -327,12 +327,12 @@ async def test_a_second_reader_waits_for_its_turn(any_store: EventStore) -> None
     await fill(any_store, 2)
     async with any_store.subscription("mailer", of=OrderPlaced, start=BEGINNING, batch=1) as first:
         assert await take(first, 1) == [1]
-        async with any_store.subscription("mailer", of=OrderPlaced, start=BEGINNING) as second:
-            async with waiting_for(second, "waiting") as asked:
-                await asyncio.sleep(0)
-                assert not asked.done()
-                await first.__aexit__(None, None, None)
-                assert quantities(await asked) == [2]
+        second = any_store.subscription("mailer", of=OrderPlaced, start=BEGINNING)
+        async with second, waiting_for(second, "waiting") as asked:
+            await asyncio.sleep(0)
+            assert not asked.done()
+            await first.__aexit__(None, None, None)
+            assert quantities(await asked) == [2]
 
 
 async def test_readers_of_other_names_do_not_wait(any_store: EventStore) -> None:
