@@ -294,7 +294,7 @@ class MemoryBackend:
         async with committed(self._shared) as unit:
             yield MemoryLog(self._shared, unit), None
 
-    async def hascommitted(self, written: Mapping[str, Sequence[UUID]], reason: str) -> bool:  # noqa: ARG002 - port
+    async def has_committed(self, written: Mapping[str, Sequence[UUID]], reason: str) -> bool:  # noqa: ARG002 - port
         """Find out whether a transaction happened; in memory no answer is ever lost."""
         for stream_id, event_ids in written.items():
             if not await self.log.events_by_ids(stream_id, event_ids):

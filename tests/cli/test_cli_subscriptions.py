@@ -41,7 +41,7 @@ def test_handlers_run_until_caught_up(mailing: EventstoreCommand) -> None:
 
     assert streams(mailing) == {"mail-nuts": 1, "mail-tea": 1}
     found = follower(mailing)
-    assert (found["state"], found["lag"], found["owner"]) == ("stopped", 0, None)
+    assert (found["state"], found["position"], found["owner"]) == ("stopped", 2, None)
 
 
 @pytest.mark.usefixtures("mailing")

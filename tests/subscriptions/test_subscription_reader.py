@@ -174,7 +174,7 @@ async def test_one_batch_is_in_hand_and_one_ahead_at_most(store: EventStore) -> 
         read.append(args[1])
         return await read_on(*args)
 
-    store.log.read_on = counted  # type: ignore[method-assign]
+    store.log.read_on = counted  # type: ignore[method-assign, assignment]
     await fill(store, 9)
     async with store.subscription("mailer", start=BEGINNING, batch=2) as reader:
         await anext(reader)

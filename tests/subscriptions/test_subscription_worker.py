@@ -220,7 +220,7 @@ def test_an_application_refuses_two_workers_of_a_name_and_events_it_does_not_kno
     with pytest.raises(ConfigurationError, match="mailer"):
         Application("shop", events=shop.events, subscriptions=[mailer, Subscription("mailer", start=END)])
     strange = Subscription("strange", start=END)
-    strange.on(UnregisteredEvent)(Mailer().send)  # type: ignore[arg-type]
+    strange.on(UnregisteredEvent)(Mailer().send)
     with pytest.raises(UnknownEventTypeError):
         Application("shop", events=shop.events, subscriptions=[strange])
     with pytest.raises(ConfigurationError, match="two handlers"):
