@@ -58,9 +58,8 @@ class Progress:
 
     def enter(self, state: State) -> None:
         """Note a state, and let everybody who waits look again."""
-        if state != self.state:
-            self.state = state
-            self.reached(self.position)
+        self.state = state
+        self.reached(self.position)
 
     def fail(self, failure: Exception) -> None:
         """Note what the work has ended with."""

@@ -217,7 +217,8 @@ class SubscriptionReader(Generic[T]):
             hold.require()
             batch = await hold.next_batch()
             if batch is None:
-                self.progress.enter("live")
+                if self.state != "live":
+                    self.progress.enter("live")
                 await hold.settle()
                 await self._polling.wait()
                 continue
