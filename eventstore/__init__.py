@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         IdempotencyError,
         InvalidArgumentError,
         OutcomeUnknownError,
+        ParkedStreamError,
         SchemaError,
         UnavailableError,
         WrongExpectedVersionError,
@@ -39,7 +40,15 @@ if TYPE_CHECKING:
     )
     from eventstore.health import FollowerHealth, Health, check_health
     from eventstore.outbox import Publisher
-    from eventstore.projections import Projection, ProjectionContext, rebuild
+    from eventstore.projections import (
+        Park,
+        Projection,
+        ProjectionContext,
+        Stop,
+        discard_parked,
+        rebuild,
+        replay_parked,
+    )
     from eventstore.runtime import Application
     from eventstore.snapshots import SnapshotManager, after, any_of, every, on_event, slower_than
     from eventstore.store import EventIterator, EventStore, Transaction
@@ -85,6 +94,8 @@ __all__ = [
     "Metadata",
     "NewEvent",
     "OutcomeUnknownError",
+    "Park",
+    "ParkedStreamError",
     "Position",
     "Projection",
     "ProjectionContext",
@@ -94,6 +105,7 @@ __all__ = [
     "Repository",
     "SchemaError",
     "SnapshotManager",
+    "Stop",
     "StreamId",
     "StreamInfo",
     "Subscription",
@@ -108,6 +120,7 @@ __all__ = [
     "check_health",
     "current_metadata",
     "delete_subscription",
+    "discard_parked",
     "every",
     "handles",
     "leave_out_store",
@@ -115,6 +128,7 @@ __all__ = [
     "on_event",
     "rebuild",
     "recorded_from",
+    "replay_parked",
     "reset_subscription",
     "slice_of",
     "slower_than",
@@ -144,6 +158,7 @@ _HOMES = {
         "IdempotencyError",
         "InvalidArgumentError",
         "OutcomeUnknownError",
+        "ParkedStreamError",
         "SchemaError",
         "UnavailableError",
         "WrongExpectedVersionError",
@@ -164,9 +179,13 @@ _HOMES = {
     ),
     "eventstore.outbox": ("Publisher",),
     "eventstore.projections": (
+        "Park",
         "Projection",
         "ProjectionContext",
+        "Stop",
+        "discard_parked",
         "rebuild",
+        "replay_parked",
     ),
     "eventstore.runtime": ("Application",),
     "eventstore.snapshots": (

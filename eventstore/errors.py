@@ -470,3 +470,53 @@ class HangingTransactionError(EventStoreError):
             f"a transaction has held the Kafka topic {topic!r} open for more than {seconds:.0f} s: find it with "
             "`kafka-transactions.sh find-hanging`, and end it with its `abort` command"
         )
+
+
+class ParkedStreamError(EventStoreError):
+    """A projection holds back the stream that was asked about: what is in it from there on is not in the read model."""
+
+    def __init__(self, projection: str, stream_id: str, from_version: int) -> None:
+        self.projection = projection
+        self.stream_id = stream_id
+        self.from_version = from_version
+        super().__init__(
+            f"projection {projection!r} holds {stream_id!r} back from version {from_version} on, because that event "
+            f"could not be applied: `eventstore parked show {projection} {stream_id}` says why"
+        )
+
+
+class NotParkedError(EventStoreError, LookupError):
+    """A projection does not hold this stream back (any more)."""
+
+    def __init__(self, projection: str, stream_id: str) -> None:
+        self.projection = projection
+        self.stream_id = stream_id
+        super().__init__(
+            f"projection {projection!r} does not hold {stream_id!r} back: `eventstore parked list` shows what it does"
+        )
+
+
+class TooManyParkedStreamsError(EventStoreError):
+    """A projection would hold back more streams than its policy allows: its handler is broken, not some events."""
+
+    def __init__(self, projection: str, limit: int, stream_id: str, stream_version: int) -> None:
+        self.projection = projection
+        self.limit = limit
+        self.stream_id = stream_id
+        self.stream_version = stream_version
+        super().__init__(
+            f"projection {projection!r} holds {limit} stream(s) back, as many as its policy allows, and failed on "
+            f"version {stream_version} of {stream_id!r} too: mend the handler, `eventstore parked replay "
+            f"{projection} --all`, and start it again"
+        )
+
+
+class WaitsForItselfError(InvalidArgumentError):
+    """A wait for a projection inside a transaction that has appended: it cannot come further before the commit."""
+
+    def __init__(self, projection: str) -> None:
+        self.projection = projection
+        super().__init__(
+            f"this task's open transaction has appended, and projection {projection!r} comes no further before it has "
+            "committed: wait after it"
+        )

@@ -34,7 +34,10 @@ def leave_out_store(*, schema: str = DEFAULT_SCHEMA, projections: Iterable[Named
         projections: The application's projections: the schemas of all their versions are left out as well.
     """
     names = "|".join(re.escape(projection.name) for projection in projections)
-    ours = re.compile(rf"{re.escape(schema)}|(?:{names})_v\d+(?:_rebuild|_old)?" if names else re.escape(schema))
+    prefix = "" if schema == DEFAULT_SCHEMA else f"{re.escape(schema)}_"  # each store has read models of its own
+    ours = re.compile(
+        rf"{re.escape(schema)}|{prefix}(?:{names})_v\d+(?:_rebuild|_old)?" if names else re.escape(schema)
+    )
 
     def include_name(name: str | None, kind: Any, _parents: MutableMapping[Any, Any]) -> bool:
         return kind != "schema" or name is None or ours.fullmatch(name) is None

@@ -21,8 +21,11 @@ from typing_extensions import override
 
 from eventstore.errors import LogMismatchError
 from eventstore.kafka.answers import answer, closed, connected, translated
+from eventstore.kafka.identities import topic_ids
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from eventstore.kafka.settings import KafkaSettings
 
 POLL_SECONDS: Final = 0.1
@@ -33,14 +36,23 @@ _HEARTBEAT_MS: Final = 1000
 
 Records = Mapping[TopicPartition, Sequence[ConsumerRecord]]
 Apply = Callable[[Records], Awaitable[None]]
+Revoked = Callable[[], Awaitable[None]]
+
+
+async def _nothing() -> None:
+    """Do nothing."""
 
 
 class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
     """Reads the partitions that the group gives to this member. Made by `opened_consumer`."""
 
-    def __init__(self, consumer: AIOKafkaConsumer, group: str, answer_within: float) -> None:
+    def __init__(
+        self, consumer: AIOKafkaConsumer, group: str, topics: Sequence[str], answer_within: float, on_revoked: Revoked
+    ) -> None:
         self._consumer = consumer
         self._group = group
+        self._topics = topics
+        self._on_revoked = on_revoked
         self._within = answer_within
         self._unplaced: set[TopicPartition] | None = None
         self._assigned: frozenset[TopicPartition] = frozenset()
@@ -51,12 +63,12 @@ class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
 
     @override
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """Let what is being applied finish, so that the next member begins behind it."""
+        """Let what is being applied finish, so that the next member begins behind it, and let it be told."""
         self._unplaced = None
         self._assigned = frozenset()
         self._consumed = {}
         async with self._working:
-            pass
+            await self._on_revoked()
 
     @override
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
@@ -84,6 +96,19 @@ class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         """The partitions that the group gave to this member."""
         return self._assigned
 
+    @property
+    def places(self) -> Mapping[TopicPartition, int]:
+        """The next offsets to be fetched of the partitions that are placed; all before them is applied."""
+        return self._consumed
+
+    async def topic_ids(self) -> Mapping[str, UUID]:
+        """Return Kafka's own ids of the topics, of those that it knows.
+
+        Raises:
+            UnavailableError: Kafka does not answer.
+        """
+        return await topic_ids(self._consumer._client, self._topics, self._within)  # noqa: SLF001 - nobody else asks
+
     async def beginnings(self) -> dict[TopicPartition, int]:
         """Return the first offsets of the partitions that wait to be placed.
 
@@ -91,6 +116,21 @@ class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
             UnavailableError: Kafka does not answer.
         """
         return await self._offsets(self._consumer.beginning_offsets(list(self._unplaced or ())))
+
+    async def ranges(self) -> dict[TopicPartition, tuple[int, int]]:
+        """Return what all partitions of the topics hold: their first offsets, and the next ones.
+
+        Raises:
+            UnavailableError: Kafka does not answer.
+        """
+        every = [
+            TopicPartition(topic, partition)
+            for topic in self._topics
+            for partition in self._consumer.partitions_for_topic(topic) or ()
+        ]
+        ends = await self._offsets(self._consumer.end_offsets(every))
+        firsts = await self._offsets(self._consumer.beginning_offsets(every))
+        return {partition: (first, max(first, ends[partition])) for partition, first in firsts.items()}
 
     async def place(self, stored: Mapping[tuple[str, int], int], beginnings: Mapping[TopicPartition, int]) -> None:
         """Go on in new partitions where the read model has come, or at their beginning where it has not begun.
@@ -162,8 +202,16 @@ class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
 
 
 @asynccontextmanager
-async def opened_consumer(settings: KafkaSettings, group: str, topics: Sequence[str]) -> AsyncIterator[GroupConsumer]:
+async def opened_consumer(
+    settings: KafkaSettings, group: str, topics: Sequence[str], on_revoked: Revoked = _nothing
+) -> AsyncIterator[GroupConsumer]:
     """Join a group for the length of the block; only committed records are read.
+
+    Args:
+        settings: How to reach Kafka.
+        group: The group.
+        topics: What to read.
+        on_revoked: Called when partitions are taken away, after what was being applied has been.
 
     Raises:
         UnavailableError: Kafka cannot be reached.
@@ -176,7 +224,7 @@ async def opened_consumer(settings: KafkaSettings, group: str, topics: Sequence[
         auto_offset_reset="none",  # every other choice moves past lost records without a word
         heartbeat_interval_ms=_HEARTBEAT_MS,
     )
-    member = GroupConsumer(consumer, group, settings.answer_within)
+    member = GroupConsumer(consumer, group, topics, settings.answer_within, on_revoked)
     try:
         await connected(consumer.start(), settings)
         consumer.subscribe(topics, listener=member)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from eventstore.db.errors import translated
 from eventstore.errors import LeaseLostError
@@ -11,11 +11,15 @@ from eventstore.subscriptions import Checkpoints, Leases
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
+    from uuid import UUID
 
     from aiokafka import TopicPartition
 
     from eventstore.db import Database, Session
     from eventstore.subscriptions import Lease
+
+Range: TypeAlias = tuple[int, int]
+"""The first offset that a partition holds, and the next one that it will."""
 
 NOWHERE: Final = -1
 """The place before the first one that is written down."""
@@ -37,6 +41,15 @@ class Places:
     def __init__(self, database: Database, consumer: str) -> None:
         self._database = database
         self._consumer = consumer
+        self._topic_ids: Mapping[str, UUID] = {}
+
+    def know(self, topic_ids: Mapping[str, UUID]) -> None:
+        """Take in which topics, by Kafka's own ids, the offsets are of that will be noted."""
+        self._topic_ids = topic_ids
+
+    async def topic_ids(self) -> dict[str, UUID]:
+        """Return of which topics, by Kafka's own ids, the offsets are that are noted."""
+        return dict(await self._pairs("load_kafka_topic_ids", self._consumer))
 
     async def identity(self) -> str:
         """Return what tells this database from all others, so that those who share a group share a read model too."""
@@ -51,8 +64,7 @@ class Places:
 
     async def versions(self, stream_ids: Collection[str]) -> dict[str, int]:
         """Return the last versions taken in, of those streams of which any was."""
-        rows = await self._database.fetch("load_kafka_streams", self._consumer, list(stream_ids))
-        return {stream_id: version for stream_id, version in rows}  # noqa: C416 - rows are sequences, no pairs
+        return dict(await self._pairs("load_kafka_streams", self._consumer, list(stream_ids)))
 
     async def published(self, publishers: Sequence[str]) -> int:
         """Return up to where all of some publishers, by name, have published; 0 when one of them never did."""
@@ -65,40 +77,48 @@ class Places:
         Raises:
             LeaseLostError: Somebody else has moved on in it: this transaction must not commit.
         """
-        moved = await session.fetchrow(
-            "save_kafka_offset", self._consumer, partition.topic, partition.partition, to, since
-        )
+        place = (partition.topic, partition.partition, to, since, self._topic_ids.get(partition.topic))
+        moved = await session.fetchrow("save_kafka_offset", self._consumer, *place)
         if moved is None:
             raise LeaseLostError(f"{self._consumer} {partition.topic}/{partition.partition}")
 
     async def note_versions(self, session: Session, versions: Mapping[str, int]) -> None:
         """Note the last versions taken in, inside the transaction that changes the read model."""
         if versions:
-            await session.fetch("save_kafka_streams", self._consumer, list(versions), list(versions.values()))
+            streams = sorted(versions)  # so that two who note the same ones wait for each other in one order
+            await session.fetch("save_kafka_streams", self._consumer, streams, [versions[one] for one in streams])
 
     async def are_valid(self) -> bool:
         """Whether the read model is fed from Kafka, and was not built from the log since."""
         return await self._are_valid(self._database)
 
-    async def begin(self, session: Session, lease: Lease, beginnings: Mapping[TopicPartition, int]) -> bool:
+    async def begin(self, session: Session, lease: Lease, ranges: Mapping[TopicPartition, Range]) -> bool:
         """Begin where the read model stands, inside a transaction; return False if another instance has just done so.
 
-        What the log has fed to it is not taken in again, and from now on the log cannot go on where that was.
+        What the log has fed to it is not taken in again, and from now on the log cannot go on where that was. Where a
+        topic no longer holds what would come next, or is another one, it is read from its beginning: the streams'
+        versions say what of that is built in already, and whether anything is missing.
 
         Args:
             session: The transaction, in which nobody else can change the read model.
             lease: The lease of the worker that follows the log: none of them is at work.
-            beginnings: Partitions and their first offsets, for a read model that Kafka has never fed; the other
-                partitions are begun when somebody reads them.
+            ranges: What the partitions of the topics hold.
 
         Raises:
             LeaseLostError: The lease is not ours any more.
         """
         if await self._are_valid(session):
             return False
-        if not await session.fetch("load_kafka_offsets", self._consumer):
-            for partition, offset in beginnings.items():
-                await self.move(session, partition, since=NOWHERE, to=offset)
+        stored = {
+            (topic, partition): offset
+            for topic, partition, offset in await session.fetch("load_kafka_offsets", self._consumer)
+        }
+        known = dict(await self._pairs("load_kafka_topic_ids", self._consumer))
+        for partition, (first, end) in ranges.items():
+            place = stored.get(partition, NOWHERE)
+            topic_id = self._topic_ids.get(partition.topic)
+            if not first <= place <= end or known.get(partition.topic, topic_id) != topic_id:
+                await self.move(session, partition, since=place, to=first)
         checkpoint = await Checkpoints(session).load(self._consumer)
         if checkpoint.position:
             await session.fetch("delete_kafka_streams", self._consumer)
@@ -106,6 +126,9 @@ class Places:
             await Checkpoints(session).delete(self._consumer)
         await Leases(session).require(lease)  # last: it keeps the lease from being renewed until the commit
         return True
+
+    async def _pairs(self, query: str, *args: Any) -> list[tuple[str, Any]]:
+        return [(key, value) for key, value in await self._database.fetch(query, *args)]
 
     async def _are_valid(self, session: Session) -> bool:
         if (await Checkpoints(session).load(self._consumer)).position:

@@ -5,7 +5,9 @@
     working: fetch -> drop what was seen, stop at a gap -> one transaction: handlers, offsets (compare-and-set),
         |    versions -> fetch ...
         |-- broker or database away, partition or tables taken over --> back off, start over from PostgreSQL
-        '-- a handler fails, records are missing or not ours --> run() ends with it
+        |-- a handler fails --> what the projection's failure policy says (see `projections.failing`)
+        |-- a record is no event --> it goes to the dead letters, if the projection has a topic for them
+        '-- records are missing or not ours --> run() ends with it
 
 A record that comes twice changes nothing: its offset was moved on in the transaction that applied it, and should the
 topic itself hold an event twice, the stream's version says so.
@@ -19,11 +21,13 @@ from typing import TYPE_CHECKING
 
 from eventstore.errors import ConfigurationError, EventStoreError, UnavailableError
 from eventstore.kafka.consuming import opened_consumer
-from eventstore.kafka.feeding import Feed
+from eventstore.kafka.dead_letters import opened_dead_letters
+from eventstore.kafka.feeding import BATCH, Feed
 from eventstore.kafka.places import Places
 from eventstore.kafka.topics import opened_topics
 from eventstore.lifecycle import Backoff
 from eventstore.projections import ProjectionRunner
+from eventstore.projections.runs import Runs
 from eventstore.subscriptions import Progress
 
 if TYPE_CHECKING:
@@ -79,6 +83,7 @@ class KafkaProjector:
         self._publishers = tuple(publishers)
         self._group = group
         self._backoff = Backoff()
+        self._runs = Runs(store, self._name, BATCH)
         self._consumer: GroupConsumer | None = None
         self.progress = Progress(f"projection {projection.name!r}", waits_for=_fed_by(self._publishers, self._topics))
 
@@ -89,10 +94,11 @@ class KafkaProjector:
         """Apply events until cancelled; a cancel rolls the transaction under way back.
 
         Raises:
-            ProjectionFailedError: A handler failed; the read model stays before that event's batch.
+            ProjectionFailedError: A handler failed, and the policy is to stop; the read model stays before that event.
+            TooManyParkedStreamsError: More streams would have to be held back than the policy allows.
             StreamGapError: An event of a stream is missing in Kafka.
-            LogMismatchError: A topic no longer holds what comes next.
-            UnreadableRecordError: A record is not an event of a store.
+            LogMismatchError: A topic no longer holds what comes next, or was deleted and made again.
+            UnreadableRecordError: A record is not an event of a store, and the projection has no dead letters.
             CodecError: An event cannot be read.
         """
         with self.progress.running():
@@ -132,12 +138,26 @@ class KafkaProjector:
         runner = ProjectionRunner(self._store, self._projection)
         places = Places(self._store.database, self._name)
         group = self._group or f"{self._name}.{await places.identity()}"
-        async with runner.opened(), opened_consumer(self._settings, group, self._topics) as consumer:
+        runs = self._runs
+        async with (
+            runner.opened(),
+            opened_dead_letters(self._settings, self._projection.dead_letters, self._name) as dead_letters,
+            opened_consumer(self._settings, group, self._topics, on_revoked=runs.end) as consumer,
+            runs.noted(),
+        ):
             self._consumer = consumer
-            feed = Feed(runner, consumer, places, self.progress, self._publishers)
+            feed = Feed(
+                runner,
+                consumer,
+                places,
+                runs,
+                self.progress,
+                publishers=self._publishers,
+                dead_letters=dead_letters,
+                on_applied=self._backoff.reset,  # an idle poll is no success: what fails may just not have come yet
+            )
             while True:
                 await feed.step()
-                self._backoff.reset()
 
     async def _require_topics(self) -> None:
         """Wait, by starting over, for topics that publishers may still have to make: subscribing could make them."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from eventstore.codec import Selection
-from eventstore.db.errors import passing_failure, translated
-from eventstore.errors import ClosedError, ProjectionFailedError, TransactionConflictError, UnavailableError
-from eventstore.metadata import caused_by
+from eventstore.db.errors import translated
+from eventstore.errors import ClosedError, TooManyParkedStreamsError
+from eventstore.projections.handling import handle_all
+from eventstore.projections.parking import ParkedStreams
 from eventstore.projections.projection import ProjectionContext
 from eventstore.projections.read_model import ReadModel
 
@@ -17,12 +18,12 @@ if TYPE_CHECKING:
     from eventstore.codec import StoredEvent
     from eventstore.db import Connection
     from eventstore.db.database import ConnectionSession
-    from eventstore.events import RecordedEvent
+    from eventstore.projections.parking import Failure
     from eventstore.projections.projection import Projection
     from eventstore.store import EventStore
 
 SessionHook = Callable[["ConnectionSession"], Awaitable[None]]
-"""Writes the reader's progress, in the transaction that changes the read model."""
+"""Writes the reader's progress, in the transaction that changes the read model; refuses by raising."""
 
 Begin = Callable[["ConnectionSession"], Awaitable[bool]]
 """Writes where a new reader begins; returns False, and writes nothing, if it had begun already."""
@@ -48,11 +49,12 @@ class ProjectionRunner:
     ) -> None:
         self.store = store
         self.projection = projection
-        self.read_model = read_model or ReadModel(projection)
+        self.read_model = read_model or ReadModel(projection, store_schema=store.database.schema)
         self._rebuilding = rebuilding
         self._selection = Selection(projection.models, raw=False)
         self._connection: Connection | None = None
         self._generation = 0
+        self._parks: bool | None = None
 
     @property
     def consumer_name(self) -> str:
@@ -69,12 +71,17 @@ class ProjectionRunner:
         """Make sure that the tables are there, and hold a connection of our own for the length of the block."""
         database = self.store.database
         self._generation = await self.read_model.ensure(database)
+        self.forget_parked()
         async with database.dedicated() as connection:
             self._connection = connection
             try:
                 yield self
             finally:
                 self._connection = None
+
+    def forget_parked(self) -> None:
+        """Ask again whether streams are held back: somebody else has been at work in the meantime."""
+        self._parks = None
 
     async def take_over(self, begin: Begin) -> None:
         """Become one of those who feed the tables; if that is new, whoever fed them otherwise is fenced out.
@@ -91,49 +98,77 @@ class ProjectionRunner:
     async def apply(self, events: Sequence[StoredEvent], *, session_hook: SessionHook) -> None:
         """Apply events in order and note the reader's progress, in one transaction: all of it happens, or nothing.
 
+        The progress comes first: it keeps whoever replays a parked stream out until the commit, so that what is held
+        back is known for certain.
+
         Args:
-            events: The events; those without a handler are passed over.
-            session_hook: Writes the progress; it may refuse by raising.
+            events: The events; those without a handler, or of a parked stream, are passed over.
+            session_hook: Writes the progress.
 
         Raises:
-            ProjectionFailedError: A handler failed; its exception is the cause.
+            ProjectionFailedError: The handler of one event failed; its exception is the cause.
+            StretchFailedError: Some of the events cannot be applied, and nothing says which.
             UnavailableError: The connection broke.
             TransactionConflictError: PostgreSQL ended the transaction in favour of another one.
             LeaseLostError: The tables were replaced by a rebuild: open the runner again.
             CodecError: An event cannot be read.
         """
+        async with self.transaction() as session:
+            await session_hook(session)
+            await self.handle(session, await self._not_held_back(session, events))
+
+    async def park(self, event: StoredEvent, failure: Failure, *, limit: int, session_hook: SessionHook) -> None:
+        """Hold an event and the rest of its stream back, and note the reader's progress, in one transaction.
+
+        Raises:
+            TooManyParkedStreamsError: So many streams are held back already as the policy allows.
+        """
+        async with self.transaction() as session:
+            await session_hook(session)
+            streams = ParkedStreams(session, self.read_model.name)
+            if await streams.count() >= limit:
+                raise TooManyParkedStreamsError(self.projection.name, limit, event.stream_id, event.stream_version)
+            await streams.park(event, failure)
+        self._parks = True
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[ConnectionSession]:
+        """Open a transaction in which the tables are not replaced, and bare names mean them.
+
+        Raises:
+            LeaseLostError: They were replaced by a rebuild: open the runner again.
+        """
         if self._connection is None:
             raise ClosedError("projection")
         async with self.store.database.transaction_on(self._connection) as session:
             await self.read_model.hold(session, self._generation)
-            with translated(session.queries.schema):
-                await self.read_model.use(session.connection)
-            context = ProjectionContext(session.connection, rebuilding=self._rebuilding)
-            for stored in events:
-                for event in self.store.codec.decode(stored, self._selection):
-                    await handle(self.projection, event, context)
-            await session_hook(session)
+            yield session
 
+    async def handle(self, session: ConnectionSession, events: Sequence[StoredEvent]) -> None:
+        """Call the handlers of events inside a transaction.
 
-async def handle(projection: Projection, event: RecordedEvent[Any], context: ProjectionContext) -> None:
-    """Call the handler of an event; what it appends is caused by the event.
+        Raises:
+            ProjectionFailedError, StretchFailedError, CodecError: As `apply` does.
+        """
+        decoded = [event for stored in events for event in self.store.codec.decode(stored, self._selection)]
+        if not decoded:
+            return
+        with translated(session.queries.schema):
+            await self.read_model.use(session.connection)
+        await handle_all(self.projection, decoded, ProjectionContext(session.connection, rebuilding=self._rebuilding))
 
-    Raises:
-        ProjectionFailedError: The handler failed; its exception is the cause.
-        UnavailableError: The connection broke while the handler ran.
-        TransactionConflictError: PostgreSQL ended the transaction in favour of another one.
-    """
-    handler = projection.handler(type(event.data))
-    if handler is None:
-        return
-    try:
-        with caused_by(str(event.event_id), event.metadata):
-            await handler(event, context)
-    except (UnavailableError, TransactionConflictError):
-        raise
-    except Exception as error:
-        if (passing := passing_failure(error, context.connection)) is not None:
-            raise passing from None
-        raise ProjectionFailedError(
-            projection.name, event.event_type, event.stream_id, event.stream_version, type(error).__qualname__
-        ) from error
+    async def _not_held_back(self, session: ConnectionSession, events: Sequence[StoredEvent]) -> Sequence[StoredEvent]:
+        """Return the events whose streams are not parked.
+
+        Only this runner parks streams of its share, and it moves its place when it does: where it knows of none, there
+        is none, until another one has been at work.
+        """
+        if self._parks is False or not events:
+            return events
+        streams = ParkedStreams(session, self.read_model.name)
+        if self._parks is None:
+            self._parks = await streams.any()
+            if not self._parks:
+                return events
+        held = await streams.among({event.stream_id for event in events})
+        return [event for event in events if event.stream_id not in held] if held else events

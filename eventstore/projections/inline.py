@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from eventstore.db import DEFAULT_SCHEMA
 from eventstore.db.errors import translated
-from eventstore.projections.applying import handle
+from eventstore.projections.handling import handle_all
 from eventstore.projections.projection import ProjectionContext
 from eventstore.projections.read_model import ReadModel, set_search_path
 
@@ -39,6 +39,7 @@ class InlineHook:
 
     async def prepare(self, database: Database) -> None:
         """Make the tables if they are not there."""
+        self._read_model = ReadModel(self._projection, store_schema=database.schema)
         await self._read_model.ensure(database)
 
     async def __call__(self, events: Sequence[RecordedEvent[Any]], context: HookContext) -> None:
@@ -46,7 +47,6 @@ class InlineHook:
         connection = context.connection
         before = await connection.fetchval("SELECT current_setting('search_path')")
         await self._read_model.use(connection)
-        for event in events:
-            await handle(self._projection, event, ProjectionContext(connection))
+        await handle_all(self._projection, events, ProjectionContext(connection))
         with translated(DEFAULT_SCHEMA):  # a handler may have caught an error of PostgreSQL's, which ends all of it
             await set_search_path(connection, before)

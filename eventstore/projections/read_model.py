@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from eventstore.db import DEFAULT_SCHEMA
 from eventstore.db.errors import translated
 from eventstore.db.queries import quoted
 from eventstore.errors import LeaseLostError
@@ -19,14 +20,16 @@ class ReadModel:
 
     Args:
         projection: The projection.
+        store_schema: The PostgreSQL schema of the store: each store has read models of its own.
         rebuild: Whether these are the tables that a rebuild fills, beside the ones in use.
     """
 
-    def __init__(self, projection: Projection, *, rebuild: bool = False) -> None:
+    def __init__(self, projection: Projection, *, store_schema: str = DEFAULT_SCHEMA, rebuild: bool = False) -> None:
         suffix = "_rebuild" if rebuild else ""
+        schema = projection.schema_in(store_schema)
         self.projection = projection
         self.name = f"{projection.consumer_name}{suffix}"
-        self.schema = f"{projection.schema}{suffix}" if projection.schema else None
+        self.schema = f"{schema}{suffix}" if schema else None
 
     async def ensure(self, database: Database) -> int:
         """Make the tables if they were never made; return their generation. Safe from many processes at once."""

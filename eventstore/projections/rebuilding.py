@@ -6,6 +6,9 @@
 Readers see the old tables until the swap, and the worker goes on behind the new ones. Tables that the user's own
 migrations made cannot be doubled: they are emptied, and filled again in place, while their workers stand by. A rebuild
 of those that is cut off leaves them filled up to its checkpoint: repeat it, or let the worker go on.
+
+The projection's failure policy holds for a rebuild as well: it stops, or parks streams of its own. Those that were
+parked behind the old tables are forgotten with them, and what was discarded is tried again: a rebuild is a clean fold.
 """
 
 from __future__ import annotations
@@ -18,7 +21,10 @@ from eventstore.db.queries import quoted
 from eventstore.errors import ConfigurationError
 from eventstore.projections.applying import ProjectionRunner
 from eventstore.projections.feeds import forget_kafka, log_lease
+from eventstore.projections.parking import ParkedStreams
+from eventstore.projections.persevering import Perseverance
 from eventstore.projections.read_model import ReadModel
+from eventstore.projections.stretches import LogStretch
 from eventstore.store.log import LogRange
 from eventstore.subscriptions import Checkpoint, Checkpoints, Leases
 
@@ -42,8 +48,9 @@ async def rebuild(store: EventStore, projection: Projection, *, report: Report |
         report: Hears of the progress.
 
     Raises:
-        ProjectionFailedError: A handler failed; the read model in use stays as it is (tables of the user's own stay
-            before that event).
+        ProjectionFailedError: A handler failed, and the policy is to stop; the read model in use stays as it is
+            (tables of the user's own stay before that event).
+        TooManyParkedStreamsError: More streams would be held back than the policy allows; the same.
         LeaseLostError: Somebody else has begun to rebuild the same tables of the user's own.
         ConfigurationError: It is an inline projection on tables of the user's own.
     """
@@ -55,8 +62,9 @@ class _Rebuild:
         self._store = store
         self._projection = projection
         self._report = report
-        self._current = ReadModel(projection)
-        self._next = ReadModel(projection, rebuild=True)
+        schema = store.database.schema
+        self._current = ReadModel(projection, store_schema=schema)
+        self._next = ReadModel(projection, store_schema=schema, rebuild=True)
         self._applied = 0
 
     async def run(self) -> int:
@@ -77,16 +85,13 @@ class _Rebuild:
     async def _catch_up(self, runner: ProjectionRunner, checkpoint: Checkpoint, mark: int) -> Checkpoint:
         """Apply what lies between a checkpoint and a mark; what is appended meanwhile is not chased."""
         wanted = LogRange(event_types=runner.event_types)
+        perseverance: Perseverance[LogStretch] = Perseverance(runner, None)
         while True:
             page = await self._store.log.read_all(wanted, checkpoint.position, mark, _BATCH)
             if page.last_position is None:
                 return checkpoint
-            since, to = checkpoint, Checkpoint(page.last_position, page.last_event_id, checkpoint.epoch)
-
-            async def note(session: ConnectionSession, since: Checkpoint = since, to: Checkpoint = to) -> None:
-                await Checkpoints(session).advance(runner.read_model.name, since=since, to=to)
-
-            await runner.apply(page.events, session_hook=note)
+            to = Checkpoint(page.last_position, page.last_event_id, checkpoint.epoch)
+            await perseverance.apply(LogStretch(runner.read_model.name, page.events, checkpoint, to, _BATCH))
             checkpoint = to
             self._applied += len(page.events)
             self._report(self._applied, mark - to.position)
@@ -94,7 +99,7 @@ class _Rebuild:
     async def _take_over(self, runner: ProjectionRunner, checkpoint: Checkpoint) -> None:
         """Put the new tables in place of the current ones, while the worker behind them waits."""
         name, database = self._projection.consumer_name, self._store.database
-        schema = quoted(f"{self._projection.schema}")
+        schema = quoted(f"{self._current.schema}")
         async with database.transaction() as session:
             mark = await self._hold_the_others(session)
             checkpoint = await self._catch_up(runner, checkpoint, mark)  # so that the read model does not step back
@@ -103,6 +108,7 @@ class _Rebuild:
                 await session.connection.execute(f"ALTER SCHEMA {quoted(f'{self._next.schema}')} RENAME TO {schema}")
             if not self._projection.inline:
                 await Checkpoints(session).rename(self._next.name, name)
+                await ParkedStreams(session, self._next.name).rename(name)
                 if not checkpoint.position:
                     await forget_kafka(session, name)  # with a checkpoint, Kafka finds out from it what is built in
 
@@ -136,6 +142,7 @@ class _Rebuild:
                     for table in self._projection.tables:
                         await session.connection.execute(f"TRUNCATE {table}")
                 await Checkpoints(session).delete(name)
+                await ParkedStreams(session, name).release_all()
                 await forget_kafka(session, name)
             runner = ProjectionRunner(self._store, self._projection, rebuilding=True)
             async with runner.opened():
@@ -144,7 +151,7 @@ class _Rebuild:
 
     @property
     def _old_schema(self) -> str:
-        return f"{self._projection.schema}_old"
+        return f"{self._current.schema}_old"
 
     async def _forget_attempts(self) -> None:
         """Drop what this or an earlier rebuild has left: half-filled tables, replaced ones, a checkpoint."""
@@ -152,6 +159,7 @@ class _Rebuild:
         async with database.transaction() as session:
             await session.fetch("delete_read_model", self._next.name)
             await Checkpoints(session).delete(self._next.name)
+            await ParkedStreams(session, self._next.name).release_all()
             with translated(database.schema):
                 for schema in (f"{self._next.schema}", self._old_schema):
                     await session.connection.execute(f"DROP SCHEMA IF EXISTS {quoted(schema)} CASCADE")

@@ -3,7 +3,8 @@
 waiting for the lease -> opened (tables, connection, checkpoint held against the log) -> following, batch by batch
     ^                                                                                        |
     +---- lease lost, tables replaced by a rebuild, database away (backing off) -------------+
-a handler that fails, or a checkpoint that does not fit the log, ends the worker with that error
+an event that cannot be applied is what the projection's failure policy makes of it (see `failing`); a checkpoint that
+does not fit the log ends the worker with that error
 """
 
 from __future__ import annotations
@@ -16,16 +17,18 @@ from eventstore.errors import LeaseLostError, TransactionConflictError, Unavaila
 from eventstore.lifecycle import Backoff, running
 from eventstore.projections.applying import ProjectionRunner
 from eventstore.projections.feeds import go_on_from_log, log_lease
+from eventstore.projections.persevering import Perseverance
+from eventstore.projections.runs import Runs
+from eventstore.projections.stretches import ALL, LogStretch
 from eventstore.store.log import LogRange
-from eventstore.subscriptions import Checkpoint, Checkpoints, Leases, LogFollower
+from eventstore.subscriptions import Checkpoint, Leases, LogFollower
 from eventstore.subscriptions.checkpoints import require_on_log
 from eventstore.subscriptions.progress import Progress
 
 if TYPE_CHECKING:
-    from eventstore.db.database import ConnectionSession
     from eventstore.projections.projection import Projection
     from eventstore.store import EventStore
-    from eventstore.subscriptions import Batch, Lease
+    from eventstore.subscriptions import Lease
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +50,7 @@ class ProjectionWorker:
         self._name = projection.consumer_name
         self._backoff = Backoff()
         self._last = Checkpoint()
+        self._runs = Runs(store, self._name, BATCH)
         self.progress = Progress(f"projection {self._name!r}")
 
     async def run(self) -> None:
@@ -54,6 +58,7 @@ class ProjectionWorker:
 
         Raises:
             ProjectionFailedError: A handler failed; the read model stays before that event.
+            TooManyParkedStreamsError: More streams would have to be held back than the policy allows.
             FedByKafkaError: Kafka has fed the read model since it was last built from the log.
             LogMismatchError: The checkpoint does not fit the log.
             CodecError: An event cannot be read.
@@ -71,7 +76,7 @@ class ProjectionWorker:
     async def _follow(self, lease: Lease) -> None:
         self.progress.enter("starting")
         runner = ProjectionRunner(self._store, self._projection, rebuilding=self._rebuilding)
-        async with runner.opened():
+        async with runner.opened(), self._runs.noted(ALL):
             checkpoint = await go_on_from_log(self._store.database, lease, self._projection)
             await require_on_log(self._store.log, self._name, checkpoint)
             await require_on_log(self._store.log, self._name, self._last)  # it may be what a failover has lost
@@ -79,18 +84,15 @@ class ProjectionWorker:
             self.progress.enter("working")
             checkpoint = replace(checkpoint, epoch=lease.epoch)
             wanted = LogRange(event_types=runner.event_types)
+            perseverance = Perseverance(runner, self._runs, on_done=self._note_done)
             async for batch in LogFollower(self._store.log, checkpoint, wanted=wanted, batch=BATCH, name=self._name):
-                checkpoint = await self._apply(runner, batch, checkpoint)
-                self._backoff.reset()  # not before: what fails each time it is applied must not be tried at full speed
+                await perseverance.apply(LogStretch(self._name, batch.events, checkpoint, batch.checkpoint, BATCH))
+                checkpoint = batch.checkpoint
 
-    async def _apply(self, runner: ProjectionRunner, batch: Batch, since: Checkpoint) -> Checkpoint:
-        async def move_checkpoint(session: ConnectionSession) -> None:
-            await Checkpoints(session).advance(self._name, since=since, to=batch.checkpoint)
-
-        await runner.apply(batch.events, session_hook=move_checkpoint)
-        self.progress.reached(batch.checkpoint.position, events=len(batch.events))
-        self._last = batch.checkpoint
-        return batch.checkpoint
+    def _note_done(self, part: LogStretch) -> None:
+        self.progress.reached(part.to.position, events=len(part.events))
+        self._last = part.to
+        self._backoff.reset()  # not before: what fails each time it is applied must not be tried at full speed
 
     async def run_until_caught_up(self) -> None:
         """Follow the log up to where it is settled now, then stop.

@@ -29,6 +29,7 @@ from eventstore.errors import (
     UnavailableError,
 )
 from eventstore.store.appending import no_answer, run_again
+from eventstore.store.awaiting import Awaited
 from eventstore.store.operations import Operations
 from eventstore.store.postgres import PostgresBackend, PostgresLog
 from eventstore.store.transaction import Transaction
@@ -40,8 +41,9 @@ if TYPE_CHECKING:
     from eventstore.clock import Clock, IdGenerator
     from eventstore.codec import EventTypes
     from eventstore.db import Connection
-    from eventstore.events import AppendResult, NewEvent, RecordedEvent
+    from eventstore.events import AppendResult, NewEvent, Position, RecordedEvent
     from eventstore.metadata import Metadata
+    from eventstore.store.awaiting import Projected
     from eventstore.store.hooks import AppendHook
     from eventstore.store.log import AppendRequest, Backend
     from eventstore.streams import ExpectedVersion, StreamId
@@ -66,6 +68,10 @@ class StoreDeclaration(Protocol):
         """Return what runs inside the append's transaction."""
         ...
 
+    def projection(self, name: str) -> Projected:
+        """Return a projection by its name."""
+        ...
+
 
 class EventStore(Operations):
     """Streams of versioned events in PostgreSQL, with optimistic concurrency.
@@ -75,10 +81,18 @@ class EventStore(Operations):
             await store.append("order-42", [OrderPlaced(sku="tea", quantity=2)], expected_version=NO_STREAM)
     """
 
-    def __init__(self, backend: Backend, codec: Codec, *, hooks: Sequence[AppendHook] = ()) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        codec: Codec,
+        *,
+        hooks: Sequence[AppendHook] = (),
+        declaration: StoreDeclaration | None = None,
+    ) -> None:
         super().__init__(backend.log, codec)
         self._backend = backend
         self._hooks = hooks
+        self._declaration = declaration
         self.hooked_types = frozenset(name for hook in hooks for name in hook.event_types)
         """The stored names of the events that something handles inside their append, such as inline projections."""
         self._appender = backend.appender(codec)
@@ -127,7 +141,7 @@ class EventStore(Operations):
             hooks = app.append_hooks()
             for hook in hooks:
                 await hook.prepare(database)
-            store = EventStore(PostgresBackend(database), codec, hooks=hooks)
+            store = EventStore(PostgresBackend(database), codec, hooks=hooks, declaration=app)
             try:
                 yield store
             finally:
@@ -341,6 +355,41 @@ class EventStore(Operations):
         one after the other.
         """
         self._log.wakeup.wake()
+
+    async def wait_for(
+        self,
+        projection: Projected | str,
+        position: Position,
+        *,
+        within: float | None = None,
+        stream_id: str | StreamId | None = None,
+    ) -> None:
+        """Return once a projection has applied everything up to a position, in whatever process its worker runs.
+
+        Behind Kafka it is known of the event at the position, and of all before it in its stream.
+
+        Args:
+            projection: The projection, or its name.
+            position: The position, such as that of an append's result.
+            within: How many seconds to wait; for ever when left out, which it takes where no worker runs.
+            stream_id: A stream that is to be in the read model as a whole, and not held back; the one of the event at
+                the position need not be named.
+
+        Raises:
+            NotCaughtUpError: It took longer; the worker, if there is one, goes on.
+            ParkedStreamError: The stream is held back, because one of its events could not be applied.
+            WaitsForItselfError: This task's open transaction has appended: until it has committed, nobody comes there.
+            ConfigurationError: The application has no projection of this name, or the store is in memory.
+        """
+        self._check_open(None)
+        database = self.database
+        if isinstance(projection, str):
+            if self._declaration is None:
+                raise ConfigurationError(f"this store knows no projection named {projection!r}: pass the projection")
+            projection = self._declaration.projection(projection)
+        awaited = Awaited(database, projection, position, None if stream_id is None else str(stream_id))
+        ours = self._open_transactions.get(asyncio.current_task(), ())
+        await awaited.wait(within, has_appended=any(tx.written for tx in ours))
 
     @contextmanager
     def _noted(self, tx: Transaction) -> Iterator[None]:

@@ -19,6 +19,7 @@ from eventstore.subscriptions.leases import new_owner
 from fixtures.projecting import (
     WITHIN,
     app_of,
+    before_the_first_checkpoint_moves,
     checkpoint,
     clean_fold,
     fill,
@@ -221,25 +222,25 @@ async def test_each_owner_writes_its_epoch_beside_the_checkpoint(store: EventSto
 
 
 async def test_a_worker_that_lost_its_lease_in_a_batch_waits_its_turn(
-    store: EventStore, connection: asyncpg.Connection
+    store: EventStore, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody else has taken it, and has written under a later epoch: what the old owner did is rolled back."""
     stolen: list[Lease] = []
 
-    async def steal(_event: RecordedEvent[Any], _ctx: ProjectionContext) -> None:
-        if not stolen:
-            await connection.execute("UPDATE eventstore.leases SET expires_at = '-infinity'")
-            lease = await Leases(store.database).try_acquire("projection:sales@1", new_owner())
-            assert lease is not None
-            stolen.append(lease)
-            await connection.execute(
-                "INSERT INTO eventstore.checkpoints (name, global_position, epoch) VALUES ('sales@1', 0, $1)",
-                lease.epoch,
-            )
-            await Leases(store.database).release(lease)
+    async def steal() -> None:
+        await connection.execute("UPDATE eventstore.leases SET expires_at = '-infinity'")
+        lease = await Leases(store.database).try_acquire("projection:sales@1", new_owner())
+        assert lease is not None
+        stolen.append(lease)
+        await connection.execute(
+            "INSERT INTO eventstore.checkpoints (name, global_position, epoch) VALUES ('sales@1', 0, $1)",
+            lease.epoch,
+        )
+        await Leases(store.database).release(lease)
 
     await fill(store, 5)
-    await project_all(store, sales(after=steal))
+    before_the_first_checkpoint_moves(monkeypatch, steal)
+    await project_all(store, sales())
 
     assert (await checkpoint(store)).epoch > stolen[0].epoch
     assert await rows(connection) == await clean_fold(store)

@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 
 from eventstore import ANY, NO_STREAM, EventStore, Metadata, NewEvent, ProjectionContext, RecordedEvent, rebuild
+from eventstore.db.migrating import migrate
 from eventstore.errors import ConfigurationError, ProjectionFailedError, WrongExpectedVersionError
 from fixtures.projecting import WITHIN, app_of, clean_fold, fill, rows, sales
 from fixtures.shop import NoteTaken, placed
@@ -154,3 +155,19 @@ async def test_a_rebuild_of_tables_of_ones_own_is_refused(dsn: str, connection: 
     async with open_store(dsn, app_of(projection)) as store:
         with pytest.raises(ConfigurationError, match="inline"):
             await rebuild(store, projection)
+
+
+async def test_stores_in_two_schemas_of_a_database_have_read_models_of_their_own(
+    dsn: str, connection: asyncpg.Connection
+) -> None:
+    app = app_of(sales(inline=True))
+    await migrate(dsn, schema="second")
+    async with open_store(dsn, app) as first, EventStore.open(dsn, app, schema="second") as second:
+        await fill(first, 2)
+        await fill(second, 4)
+        assert await rows(connection) == await clean_fold(first)
+        assert await rows(connection, "second_sales_v1") == await clean_fold(second)
+
+        assert await rebuild(second, sales(inline=True)) == 4
+        assert await rows(connection, "second_sales_v1") == await clean_fold(second)
+        assert await rows(connection) == await clean_fold(first)

@@ -67,12 +67,20 @@ SELECT name, owner, epoch, extract(epoch FROM expires_at - clock_timestamp())::f
 -- The next offset of each partition that a consumer has come to.
 SELECT topic, partition, next_offset FROM {schema}.kafka_offsets WHERE consumer = $1
 
+-- name: list_kafka_offsets
+-- The next offsets of all consumers.
+SELECT consumer, topic, partition, next_offset FROM {schema}.kafka_offsets ORDER BY consumer, topic, partition
+
+-- name: load_kafka_topic_ids
+-- Which topics, by Kafka's own ids, a consumer's places are in.
+SELECT DISTINCT topic, topic_id FROM {schema}.kafka_offsets WHERE consumer = $1 AND topic_id IS NOT NULL
+
 -- name: save_kafka_offset
 -- Move a consumer's place in one partition, inside the transaction that changes its read model.
-INSERT INTO {schema}.kafka_offsets AS kept (consumer, topic, partition, next_offset)
-VALUES ($1, $2, $3, $4)
+INSERT INTO {schema}.kafka_offsets AS kept (consumer, topic, partition, next_offset, topic_id)
+VALUES ($1, $2, $3, $4, $6)
     ON CONFLICT (consumer, topic, partition) DO UPDATE
-       SET next_offset = excluded.next_offset, updated_at = clock_timestamp()
+       SET next_offset = excluded.next_offset, topic_id = excluded.topic_id, updated_at = clock_timestamp()
      WHERE kept.next_offset = $5
 RETURNING next_offset
 

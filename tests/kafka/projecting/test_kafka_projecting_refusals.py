@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from eventstore import EventStore, Projection, ProjectionContext, RecordedEvent
-from eventstore.errors import LogMismatchError, ProjectionFailedError, StreamGapError, UnreadableRecordError
+from eventstore.errors import ProjectionFailedError, StreamGapError, UnreadableRecordError
 from fixtures.kafka_sales import count, counted, each, project_all, projector, run_to_its_end, sales
 from fixtures.kafka_tools import Kafka, fill, publish_all
 from fixtures.shop import OrderPlaced
@@ -55,13 +55,3 @@ async def test_a_handler_that_fails_stops_it_before_that_event(kafka: Kafka, sto
     assert await counted(store) == each(1, 1)
     await project_all(kafka, store)
     assert await counted(store) == each(1, 2)
-
-
-async def test_a_topic_that_was_made_anew_stops_it(kafka: Kafka, store: EventStore) -> None:
-    await fill(store, streams=3, events=2)
-    await publish_all(kafka, store)
-    await project_all(kafka, store)
-    await kafka.delete_topic(kafka.orders)
-    await kafka.create_topic(kafka.orders)
-    with pytest.raises(LogMismatchError, match="made anew"):
-        await run_to_its_end(projector(kafka, store))

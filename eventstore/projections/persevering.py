@@ -1,0 +1,158 @@
+"""Applying stretches by a projection's failure policy: dividing, trying again, and in the end parking or stopping.
+
+    a stretch --applied--> done
+        '-- fails --> divided: at the event that is to blame if that is known, else in halves
+    one event, alone: its attempts are noted beforehand --applied--> done
+        '-- failed as often as the policy allows --> Park: its stream is held back | Stop: the error is raised
+
+Failures that pass by themselves (a broken connection, a deadlock, a lost lease) count for nothing: the worker backs off
+and starts over.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+from eventstore.errors import (
+    CodecError,
+    EventStoreError,
+    NewerSchemaVersionError,
+    ProjectionFailedError,
+)
+from eventstore.projections.failing import Park
+from eventstore.projections.handling import StretchFailedError
+from eventstore.projections.parking import failure_of
+from eventstore.projections.stretches import Stretch
+
+if TYPE_CHECKING:
+    from eventstore.codec import StoredEvent
+    from eventstore.projections.applying import ProjectionRunner
+    from eventstore.projections.runs import Runs
+
+log = logging.getLogger(__name__)
+
+_FAILURES: Final = (ProjectionFailedError, StretchFailedError, CodecError)
+
+S = TypeVar("S", bound=Stretch)
+
+
+class Perseverance(Generic[S]):
+    """Applies the stretches of one worker.
+
+    Args:
+        runner: Applies events.
+        runs: Notes attempts, so that they survive the process; without it they are counted as long as it lives.
+        on_done: Hears of each part that is done.
+    """
+
+    def __init__(
+        self, runner: ProjectionRunner, runs: Runs | None, *, on_done: Callable[[S], None] = lambda _: None
+    ) -> None:
+        self._runner = runner
+        self._policy = runner.projection.on_failure
+        self._runs = runs
+        self._on_done = on_done
+
+    async def apply(self, stretch: S) -> None:
+        """Apply a stretch; what is done of it stays done.
+
+        Raises:
+            ProjectionFailedError: An event cannot be applied, and the policy is to stop.
+            TooManyParkedStreamsError: An event cannot be applied, and too many streams are parked already.
+            CodecError: An event cannot be read, and the policy is to stop; or newer code has written it.
+            LeaseLostError, UnavailableError, TransactionConflictError: Start over.
+        """
+        carefully = self._runs is not None and self._runs.goes_carefully(stretch)
+        left = [stretch]
+        while left:
+            part = left.pop()
+            if carefully and len(part.events) > 1:
+                left += reversed(part.split(1))
+                continue
+            if carefully and part.events:
+                await self._apply_alone(part, None)
+            else:
+                try:
+                    await self._runner.apply(part.events, session_hook=part.note)
+                except _FAILURES as error:
+                    _require_mendable(error)
+                    if len(part.events) > 1:
+                        left += reversed(_divided(part, error))
+                        continue
+                    await self._apply_alone(part, error)
+            if self._runs is not None:
+                self._runs.note_passed(part)
+            self._on_done(part)
+
+    async def _apply_alone(self, part: S, failure: Exception | None) -> None:
+        """Apply one event, as often as the policy allows.
+
+        Args:
+            part: The stretch of this event.
+            failure: What it has failed with just now.
+        """
+        (event,) = part.events
+        share = part.share_of(event)
+        backoff = self._policy.backoff()
+        attempts = (self._runs.attempts_at(share, event) if self._runs else 0) + (failure is not None)
+        while attempts < self._policy.attempts:
+            if failure is not None:
+                log.warning("projection %s: attempt %d failed: %s", self._runner.consumer_name, attempts, failure)
+                await backoff.wait()
+            attempts += 1
+            if self._runs is not None:
+                await self._runs.note_attempt(share, event, attempts)
+            try:
+                await self._runner.apply(part.events, session_hook=part.note)
+            except _FAILURES as error:
+                _require_mendable(error)
+                failure = error
+            except EventStoreError:  # passes by itself
+                if self._runs is not None:
+                    self._runs.take_back_attempt(share)
+                raise
+            else:
+                return
+        await self._give_up(part, event, failure, attempts)
+
+    async def _give_up(self, part: S, event: StoredEvent, error: Exception | None, attempts: int) -> None:
+        if isinstance(self._policy, Park):
+            log.error("projection %s: %s is held back from version %d on", self._runner.consumer_name, *event[1:3])
+            failure = failure_of(error, attempts)
+            await self._runner.park(event, failure, limit=self._policy.limit, session_hook=part.note)
+            return
+        if isinstance(error, EventStoreError):
+            raise error
+        what = f"the process ended while it handled it, {attempts} time(s)" if error is None else str(error)
+        raise ProjectionFailedError(
+            self._runner.projection.name, event.event_type, event.stream_id, event.stream_version, what
+        ) from (error and error.__cause__)
+
+
+def _divided(part: S, error: Exception) -> list[S]:
+    """Divide a stretch that failed: at the event that is to blame, or in halves."""
+    events = part.events
+    about = (getattr(error, "stream_id", None), getattr(error, "stream_version", None))
+    at = next((index for index, event in enumerate(events) if (event.stream_id, event.stream_version) == about), None)
+    if at is None:
+        return list(part.split(len(events) // 2))
+    parts: list[S] = []
+    if at > 0:
+        before, part = part.split(at)
+        parts.append(before)
+    if len(part.events) > 1:
+        blamed, part = part.split(1)
+        parts.append(blamed)
+    return [*parts, part]
+
+
+def _require_mendable(error: Exception) -> None:
+    """Let nobody park what newer code has written: it is this code that is behind, as in a rolling deployment.
+
+    Raises:
+        NewerSchemaVersionError: It is.
+    """
+    if isinstance(error, NewerSchemaVersionError):
+        raise error

@@ -1,0 +1,286 @@
+"""A worker that crashes at any place where it waits: in the end the read model is a clean fold of the log.
+
+    make campaign            the long form: every place, in every way, with and without a poisoned event; 20 real kills
+    make test                the quick form: places chosen by chance, and 2 real kills
+
+In every way: it is cancelled and cleans up; its connections break and it goes on by itself; it dies, so that nothing of
+what it would still have done reaches the database. A replay of a parked stream is crashed at all its places likewise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from itertools import product
+from typing import Any, Final, Literal, get_args
+
+import asyncpg
+import pytest
+
+from eventstore import ANY, EventStore, Park, Projection, ProjectionContext, RecordedEvent
+from eventstore.codec import StoredEvent
+from eventstore.errors import EventStoreError
+from eventstore.projections import ParkedStreams, ProjectionRunner, ProjectionWorker, replay_all_parked, replay_parked
+from eventstore.projections.applying import SessionHook
+from fixtures.campaigns import report
+from fixtures.deadly import TESTS
+from fixtures.projecting import WITHIN, clean_fold, rows, sales
+from fixtures.shop import OrderPlaced, placed
+from fixtures.stepping import Steps
+from fixtures.stores import connected, open_store
+from fixtures.tcp_proxy import TcpProxy, proxied
+
+Way = Literal["cancelled", "cut off", "dead"]
+WAYS: Final = get_args(Way)
+POISON: Final = 7
+EVENTS: Final = 24
+
+
+async def fail_on_poison(event: RecordedEvent[Any], _ctx: ProjectionContext) -> None:
+    if event.data.quantity == POISON:
+        raise ZeroDivisionError
+
+
+def declared(name: str, *, poisoned: bool) -> Projection:
+    """Declare a read model of its own, whose handler fails on the poisoned event or has been mended."""
+    policy = Park(attempts=2, first=0.001, longest=0.002)
+    return sales(name, on_failure=policy, **({"after": fail_on_poison} if poisoned else {}))
+
+
+class Bench:
+    """A log with one poisoned event, and read models that are crashed on it.
+
+    Args:
+        direct: A store that nothing happens to.
+        store: A store behind the proxy.
+        proxy: The proxy.
+        connection: A reader's connection.
+    """
+
+    def __init__(self, direct: EventStore, store: EventStore, proxy: TcpProxy, connection: asyncpg.Connection) -> None:
+        self.direct = direct
+        self.store = store
+        self._proxy = proxy
+        self._connection = connection
+        self._runs = 0
+
+    async def fill(self) -> None:
+        for number in range(EVENTS):
+            quantity = POISON if number == EVENTS // 2 else 1
+            await self.direct.append(f"order-{number % 3}", [placed(quantity, "abc"[number % 3])], expected_version=ANY)
+
+    def new_name(self) -> str:
+        """Return the name of a read model that there was none of."""
+        self._runs += 1
+        return f"sales_{self._runs}"
+
+    # --- crashing --------------------------------------------------------------------------------------------------
+
+    async def crash_worker(self, name: str, way: Way, at: int, *, poisoned: bool) -> Steps:
+        """Run a worker until it is through, or has crashed."""
+        worker = ProjectionWorker(self.store, declared(name, poisoned=poisoned))
+        steps = Steps(worker.run(), at, self._interference(way))
+        task = asyncio.create_task(steps.run())
+        caught_up = asyncio.create_task(worker.progress.caught_up(self.direct.log))
+        async with asyncio.timeout(WITHIN):
+            await asyncio.wait({task, caught_up}, return_when=asyncio.FIRST_COMPLETED)
+        await self._end(task, caught_up)
+        return steps
+
+    async def crash_replay(self, name: str, way: Way, at: int) -> Steps:
+        """Replay the parked stream, or crash at it."""
+        steps = Steps(replay_parked(self.store, declared(name, poisoned=False), "order-0"), at, self._interference(way))
+        task = asyncio.create_task(steps.run())
+        async with asyncio.timeout(WITHIN):
+            await asyncio.wait({task})
+        await self._end(task)
+        return steps
+
+    def _interference(self, way: Way) -> Callable[[], bool]:
+        def interfere() -> bool:
+            if way == "cut off":
+                self._proxy.cut_all()
+            elif way == "dead":
+                self._proxy.refuse()
+            return way != "cut off"
+
+        return interfere
+
+    async def _end(self, *tasks: asyncio.Task[Any]) -> None:
+        for task in tasks:
+            task.cancel()
+        for end in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(end, BaseException) and not isinstance(end, EventStoreError | asyncio.CancelledError):
+                raise end
+        self._proxy.accept()
+
+    # --- judging ---------------------------------------------------------------------------------------------------
+
+    async def is_right(self, name: str, *, poisoned: bool) -> bool:
+        """Let a worker that nothing happens to go on to the end, and hold the read model against a clean fold."""
+        await self._connection.execute("UPDATE eventstore.leases SET expires_at = '-infinity'")
+        worker = ProjectionWorker(self.direct, declared(name, poisoned=poisoned))
+        async with asyncio.timeout(WITHIN):
+            await worker.run_until_caught_up()
+        held = {one.stream_id: one.from_version for one in await self._parked(name)}
+        if held != ({"order-0": 5} if poisoned else {}):
+            return False
+        return await rows(self._connection, f"{name}_v1") == await self._expected(held)
+
+    async def is_right_after_replay(self, name: str) -> bool:
+        """Replay what is still parked, and hold the read model against a clean fold of everything."""
+        async for _ in replay_all_parked(self.direct, declared(name, poisoned=False)):
+            pass
+        return not await self._parked(name) and await rows(self._connection, f"{name}_v1") == await clean_fold(
+            self.direct
+        )
+
+    async def _parked(self, name: str) -> Sequence[Any]:
+        return await ParkedStreams(self.direct.database, f"{name}@1").held()
+
+    async def _expected(self, held: dict[str, int]) -> dict[str, int]:
+        counted: Counter[str] = Counter()
+        async for event in self.direct.read_all(of=OrderPlaced):
+            if event.stream_version < held.get(event.stream_id, math.inf):
+                counted[event.data.sku] += event.data.quantity
+        return dict(counted)
+
+
+@asynccontextmanager
+async def bench_on(dsn: str) -> AsyncIterator[Bench]:
+    async with AsyncExitStack() as stack:
+        proxy = await stack.enter_async_context(proxied(dsn))
+        direct = await stack.enter_async_context(open_store(dsn))
+        store = await stack.enter_async_context(open_store(proxy.dsn))
+        connection = await stack.enter_async_context(connected(dsn))
+        bench = Bench(direct, store, proxy, connection)
+        await bench.fill()
+        yield bench
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eventstore.projections.worker.BATCH", 5)
+
+
+def chosen(places: int, chance: random.Random, *, is_long: bool, quick: int) -> Iterator[int]:
+    """Yield all places, or some."""
+    yield from range(1, places + 1) if is_long else sorted(chance.sample(range(1, places + 1), quick))
+
+
+async def test_crashed_at_every_place_where_it_waits_a_worker_leaves_a_clean_fold(
+    dsn: str, chance: random.Random, *, is_long: bool
+) -> None:
+    met: Counter[str] = Counter()
+    async with bench_on(dsn) as bench:
+        for poisoned, way in product((False, True), WAYS):
+            places = (await bench.crash_worker(bench.new_name(), way, 0, poisoned=poisoned)).taken
+            for at in chosen(places, chance, is_long=is_long, quick=5):
+                name = bench.new_name()
+                steps = await bench.crash_worker(name, way, at, poisoned=poisoned)
+                met[way] += steps.has_interfered
+                assert await bench.is_right(name, poisoned=poisoned), f"{way} at {at} of {places}, {poisoned=}"
+    report(f"worker crashed at {met.total()} places: {dict(met)}; each read model a clean fold")
+    assert met.total() >= (500 if is_long else 20)
+
+
+async def test_crashed_at_every_place_where_it_waits_a_replay_happens_or_does_not(
+    dsn: str, chance: random.Random, *, is_long: bool
+) -> None:
+    met: Counter[str] = Counter()
+    async with bench_on(dsn) as bench:
+        for way in WAYS:
+            name = bench.new_name()
+            assert await bench.is_right(name, poisoned=True)
+            places = (await bench.crash_replay(name, way, 0)).taken
+            for at in chosen(places, chance, is_long=is_long, quick=4):
+                name = bench.new_name()
+                assert await bench.is_right(name, poisoned=True)
+                met[way] += (await bench.crash_replay(name, way, at)).has_interfered
+                assert await bench.is_right_after_replay(name), f"{way} at {at} of {places}"
+    report(f"replay crashed at {met.total()} places: {dict(met)}; each read model a clean fold")
+    assert met.total() >= (60 if is_long else 10)
+
+
+async def test_the_campaign_catches_a_checkpoint_outside_the_projectors_transaction(
+    dsn: str, monkeypatch: pytest.MonkeyPatch, chance: random.Random
+) -> None:
+    apply = ProjectionRunner.apply
+
+    async def apply_then_note(
+        runner: ProjectionRunner, events: Sequence[StoredEvent], *, session_hook: SessionHook
+    ) -> None:
+        async def note_nothing(_session: Any) -> None:
+            """Leave it for later."""
+
+        await apply(runner, events, session_hook=note_nothing)
+        async with runner.store.database.transaction() as session:
+            await session_hook(session)
+
+    async with bench_on(dsn) as bench:
+        monkeypatch.setattr(ProjectionRunner, "apply", apply_then_note)
+        places = (await bench.crash_worker(bench.new_name(), "dead", 0, poisoned=False)).taken
+        for at in chance.sample(range(1, places + 1), places):
+            name = bench.new_name()
+            await bench.crash_worker(name, chance.choice(WAYS), at, poisoned=False)
+            if not await bench.is_right(name, poisoned=False):
+                report(f"caught at place {at} of {places}")
+                return
+    pytest.fail("it was not caught")
+
+
+# --- real kills ------------------------------------------------------------------------------------------------------
+
+
+async def test_killed_at_any_moment_a_process_leaves_a_clean_fold(
+    dsn: str, chance: random.Random, *, is_long: bool
+) -> None:
+    """A poisoned event is among them, so that kills meet its attempts and its parking too."""
+    kills = 20 if is_long else 2
+    async with bench_on(dsn) as bench, connected(dsn) as connection:
+        for _ in range(kills):
+            await connection.execute("UPDATE eventstore.leases SET expires_at = '-infinity'")
+            process = start_worker(dsn)
+            assert process.stdout is not None
+            await asyncio.to_thread(process.stdout.readline)  # it works
+            for _ in range(chance.randrange(60)):
+                await bench.direct.append("order-1", [placed(1, "b")], expected_version=ANY)
+            await asyncio.sleep(chance.uniform(0, 0.05))
+            process.send_signal(signal.SIGKILL)
+            await asyncio.to_thread(process.communicate)
+
+        assert await bench.is_right("sales", poisoned=True)
+        assert await bench.is_right_after_replay("sales")
+    report(f"{kills} processes killed")
+
+
+def start_worker(dsn: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(  # noqa: S603 - our own program
+        [sys.executable, __file__, dsn],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+async def work(dsn: str) -> None:
+    """Be the process that is killed: work, and say when that begins."""
+    async with open_store(dsn) as store:
+        worker = ProjectionWorker(store, declared("sales", poisoned=True))
+        task = asyncio.create_task(worker.run())
+        await worker.progress.until(lambda: worker.progress.state == "working")
+        print("working", flush=True)  # noqa: T201 - the parent waits for it
+        await task
+
+
+if __name__ == "__main__":
+    with suppress(KeyboardInterrupt):
+        asyncio.run(work(sys.argv[1]))
