@@ -12,6 +12,7 @@ from eventstore.cli import (
     exporting,
     importing,
     logs,
+    parked,
     replaying,
     snapshots,
     status,
@@ -110,3 +111,4 @@ GROUPS: Sequence[tuple[str, Sequence[Any]]] = (
 for panel, commands in GROUPS:
     for command in commands:
         app.command(command.__name__.rstrip("_"), rich_help_panel=panel)(command)  # `import` is no name for a function
+app.add_typer(parked.parked, rich_help_panel="Run")

@@ -11,9 +11,9 @@ from eventstore.cli.errors import printable
 from eventstore.cli.options import Cli, cli_of
 from eventstore.cli.output import Justify, Output, add_row, table
 from eventstore.cli.running import run, run_until_stopped
-from eventstore.db import require_current_schema
+from eventstore.db import Database, require_current_schema
 from eventstore.db.revisions import revision_of
-from eventstore.errors import EventStoreError
+from eventstore.errors import EventStoreError, UnavailableError
 from eventstore.health import look
 
 WatchSeconds = Annotated[
@@ -69,16 +69,36 @@ async def _status(cli: Cli, declared: Sequence[str]) -> dict[str, Any]:
         sizes = await database.fetch("table_sizes")
         server = await database.fetchrow("server_status")
         kafka = await database.fetch("kafka_readers")
+        lags = await _kafka_lags(cli, database)
         return {
             "server": _named(("version", "database", "in_recovery"), server or ()),
             "schema": {"name": database.schema, "revision": await revision_of(database)},
             "log": asdict(health.log),
             "sizes": {name: {"rows": rows, "bytes": size} for name, rows, size in sizes},
             "followers": [asdict(follower) for follower in health.followers],
-            "kafka_readers": _rows(("name", "topic", "partitions", "records", "updated_at"), kafka),
+            "kafka_readers": [
+                {**row, "lag": lags.get((row["name"], row["topic"]))}
+                for row in _rows(("name", "topic", "partitions", "records", "updated_at"), kafka)
+            ],
+            "parked": _rows(("name", "streams", "since"), await database.fetch("parked_by_consumer")),
             "leases": _rows(("name", "owner", "epoch", "seconds_left"), await database.fetch("list_leases")),
             "read_models": _rows(("name", "generation", "built_at"), await database.fetch("list_read_models")),
         }
+
+
+async def _kafka_lags(cli: Cli, database: Database) -> dict[tuple[str, str], int | None]:
+    """Return how many offsets each read model is behind its topics, where brokers are named and answer."""
+    if not cli.settings.kafka:
+        return {}
+    from eventstore.kafka.lags import kafka_lags  # noqa: PLC0415 - loads the Kafka client, which few need
+    from eventstore.kafka.settings import KafkaSettings  # noqa: PLC0415 - the same
+
+    try:
+        lags = await kafka_lags(KafkaSettings(cli.settings.kafka), database)
+    except UnavailableError as error:
+        cli.output.note(f"how far Kafka's readers are behind is left out: {error}")
+        return {}
+    return {(lag.consumer, lag.topic): lag.offsets for lag in lags}
 
 
 def _named(names: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
@@ -116,7 +136,9 @@ def _print(output: Output, found: dict[str, Any]) -> None:
         if one["reason"]:
             output.text((f"{one['name']} failed: ", "bold red"), printable(one["reason"]))
     columns = ("FED BY KAFKA", "left"), ("TOPIC", "left"), ("PARTITIONS", "right"), ("RECORDS", "right")
-    _section(output, (*columns, ("MOVED", "left")), found["kafka_readers"])
+    _section(output, (*columns, ("MOVED", "left"), ("LAG", "right")), found["kafka_readers"])
+    columns = ("PARKED BY", "left"), ("STREAMS", "right"), ("SINCE", "left")
+    _section(output, columns, found["parked"])
     columns = ("LEASE", "left"), ("OWNER", "left"), ("EPOCH", "right"), ("SECONDS LEFT", "right")
     _section(output, columns, found["leases"])
     columns = ("READ MODEL", "left"), ("GENERATION", "right"), ("BUILT", "left")
