@@ -51,7 +51,7 @@ class ProjectionRunner:
         self.projection = projection
         self.read_model = read_model or ReadModel(projection, store_schema=store.database.schema)
         self._rebuilding = rebuilding
-        self._selection = Selection(projection.models, raw=False)
+        self._pages = store.codec.pages(Selection(projection.models, raw=False))
         self._connection: Connection | None = None
         self._generation = 0
         self._parks: bool | None = None
@@ -150,7 +150,7 @@ class ProjectionRunner:
         Raises:
             ProjectionFailedError, StretchFailedError, CodecError: As `apply` does.
         """
-        decoded = [event for stored in events for event in self.store.codec.decode(stored, self._selection)]
+        decoded = self._pages.events(events)
         if not decoded:
             return
         with translated(session.queries.schema):

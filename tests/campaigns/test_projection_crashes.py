@@ -49,9 +49,9 @@ async def fail_on_poison(event: RecordedEvent[Any], _ctx: ProjectionContext) -> 
         raise ZeroDivisionError
 
 
-def declared(name: str, *, poisoned: bool) -> Projection:
+def declared(name: str, *, poisoned: bool, attempts: int = 2) -> Projection:
     """Declare a read model of its own, whose handler fails on the poisoned event or has been mended."""
-    policy = Park(attempts=2, first=0.001, longest=0.002)
+    policy = Park(attempts=attempts, first=0.001, longest=0.002)
     return sales(name, on_failure=policy, **({"after": fail_on_poison} if poisoned else {}))
 
 
@@ -274,7 +274,8 @@ def start_worker(dsn: str) -> subprocess.Popen[str]:
 async def work(dsn: str) -> None:
     """Be the process that is killed: work, and say when that begins."""
     async with open_store(dsn) as store:
-        worker = ProjectionWorker(store, declared("sales", poisoned=True))
+        # More attempts than kills: no policy can tell deaths by chance at one event from deaths by that event.
+        worker = ProjectionWorker(store, declared("sales", poisoned=True, attempts=50))
         task = asyncio.create_task(worker.run())
         await worker.progress.until(lambda: worker.progress.state == "working")
         print("working", flush=True)  # noqa: T201 - the parent waits for it
