@@ -3,7 +3,7 @@
 from eventstore.db.migrating import run_sql_file
 
 revision = "0006"
-down_revision = "0004"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 
