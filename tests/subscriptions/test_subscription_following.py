@@ -9,6 +9,7 @@ import pytest
 
 from eventstore import ANY, NO_STREAM, EventStore
 from eventstore.store.log import Log, LogRange, Mark
+from eventstore.store.postgres import PostgresLog
 from eventstore.subscriptions import Batch, Checkpoint, LogFollower
 from fixtures.shop import NoteTaken, placed
 
@@ -113,6 +114,35 @@ async def test_what_is_not_wanted_is_passed_over_and_counted_as_read(any_store: 
     assert [len(batch.events) for batch in batches] == [2, 0]
     assert batches[-1].checkpoint.position == await any_store.log.high_water()
     assert batches[-1].checkpoint.event_id is not None
+
+
+@pytest.mark.parametrize("first", [0, 2])
+async def test_a_checkpoint_of_the_server_between_mark_and_page_hides_nothing(
+    store: EventStore, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, first: int
+) -> None:
+    """It looks like another run of the server, on which the mark says nothing; then the mark is asked for again."""
+    await fill(store, 5)
+    after = (
+        Checkpoint() if not first else (await drain(LogFollower(store.log, Checkpoint(), batch=first)))[0].checkpoint
+    )
+    settled = type(store.log).settled
+    marks = 0
+
+    async def then_a_checkpoint(log: PostgresLog) -> Mark:
+        nonlocal marks
+        marks += 1
+        mark = await settled(log)
+        if marks == 1:
+            await connection.execute("CHECKPOINT")
+        return mark
+
+    monkeypatch.setattr(type(store.log), "settled", then_a_checkpoint)
+
+    batch = await LogFollower(store.log, after).next_now()
+
+    assert batch is not None
+    assert len(batch.events) == 5 - first
+    assert marks > 1
 
 
 @pytest.mark.origin("Marten")
