@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         StreamInfo,
     )
     from eventstore.health import FollowerHealth, Health, check_health
-    from eventstore.outbox import Publisher
+    from eventstore.outbox import Publisher, Route, by_function, by_type
     from eventstore.projections import (
         Park,
         Projection,
@@ -103,6 +103,7 @@ __all__ = [
     "RawEvent",
     "RecordedEvent",
     "Repository",
+    "Route",
     "SchemaError",
     "SnapshotManager",
     "Stop",
@@ -117,6 +118,8 @@ __all__ = [
     "WrongExpectedVersionError",
     "after",
     "any_of",
+    "by_function",
+    "by_type",
     "check_health",
     "current_metadata",
     "delete_subscription",
@@ -177,7 +180,7 @@ _HOMES = {
         "Health",
         "check_health",
     ),
-    "eventstore.outbox": ("Publisher",),
+    "eventstore.outbox": ("Publisher", "Route", "by_function", "by_type"),
     "eventstore.projections": (
         "Park",
         "Projection",

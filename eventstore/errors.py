@@ -363,6 +363,18 @@ class TopicConfigurationError(ConfigurationError):
         super().__init__(f"the Kafka topic {topic!r} is not fit: {problem}")
 
 
+class UnroutableEventError(ConfigurationError):
+    """A publisher's route gives an event no name that a topic can have: mend `topic=`, nothing was skipped."""
+
+    def __init__(self, publisher: str, category: str | None, event_type: str | None, problem: str) -> None:
+        self.publisher = publisher
+        self.category = category
+        self.event_type = event_type
+        self.problem = problem
+        about = "" if category is None else f" for the category {category!r}"
+        super().__init__(f"{problem}{about}")
+
+
 # --- what leaves the log -------------------------------------------------------------------------------------------
 
 
@@ -520,3 +532,47 @@ class WaitsForItselfError(InvalidArgumentError):
             f"this task's open transaction has appended, and projection {projection!r} comes no further before it has "
             "committed: wait after it"
         )
+
+
+class TooManyUnpublishedStreamsError(EventStoreError):
+    """A publisher would park one stream more than it may: look at what they have in common; nothing was skipped."""
+
+    def __init__(self, publisher: str, limit: int, stream_id: str, reason: str) -> None:
+        self.publisher = publisher
+        self.limit = limit
+        self.stream_id = stream_id
+        self.reason = reason
+        super().__init__(
+            f"publisher {publisher!r} has {limit} parked streams, and stops before it parks {stream_id!r} ({reason}): "
+            "see `eventstore publisher parked`, mend the cause and `eventstore publisher unpark` them, or raise "
+            "max_parked"
+        )
+
+
+class WrongGroupsError(ConfigurationError):
+    """A publisher is split into another number of groups than is declared: nothing is published until they agree."""
+
+    def __init__(self, publisher: str, declared: int, found: int, *, changing: bool = False) -> None:
+        self.publisher = publisher
+        self.declared = declared
+        self.found = found
+        if changing:
+            problem = (
+                f"is being split into {found} group(s), and that has not come to its end: run `eventstore publisher "
+                f"regroup {publisher}` again, with groups={found} declared"
+            )
+        else:
+            problem = (
+                f"has {found} group(s), but {declared} declared: declare groups={found}, or stop its instances and run "
+                f"`eventstore publisher regroup {publisher}`"
+            )
+        super().__init__(f"publisher {publisher!r} {problem}")
+
+
+class NotParkedByPublisherError(EventStoreError, LookupError):
+    """A stream is not among those that a publisher has parked: see `eventstore publisher parked`."""
+
+    def __init__(self, publisher: str, stream_id: str) -> None:
+        self.publisher = publisher
+        self.stream_id = stream_id
+        super().__init__(f"publisher {publisher!r} has not parked {stream_id!r}: see `eventstore publisher parked`")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -129,11 +129,22 @@ async def running(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 
 def _raise_single(failures: BaseExceptionGroup[BaseException]) -> None:
-    """Raise the only failure of a group by itself: callers catch typed errors, not groups."""
-    distinct = {id(error): error for error in failures.exceptions}
-    if len(distinct) > 1:
+    """Raise one failure of a group by itself: callers catch typed errors, not groups.
+
+    Things fail together: a lease is lost, and so is what is done under it. What a retry can mend says nothing beside
+    what it cannot; of several that it cannot, none is left out.
+    """
+    leaves = {id(error): error for error in _leaves(failures)}.values()
+    grave = [error for error in leaves if not getattr(error, "retryable", False)]
+    if len(grave) > 1:
         raise failures
-    (only,) = distinct.values()
-    if isinstance(only, BaseExceptionGroup):
-        _raise_single(only)
+    only = grave[0] if grave else next(iter(leaves))
     raise only from only.__cause__
+
+
+def _leaves(failures: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in failures.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

@@ -16,6 +16,7 @@ pytest_plugins = [
     "fixtures.postgres15",
     "fixtures.campaigns",
     "fixtures.kafka",
+    "fixtures.relay",
     "fixtures.stores",
     "fixtures.own_postgres",
     "fixtures.replicas",

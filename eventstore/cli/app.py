@@ -13,6 +13,7 @@ from eventstore.cli import (
     importing,
     logs,
     parked,
+    publishers,
     replaying,
     snapshots,
     status,
@@ -33,6 +34,8 @@ defect, 130 interrupted.
 print one a line. Errors are a document on stderr: {"error", "message", "retryable", ...}.
 
 [bold]Environment:[/bold] EVENTSTORE_APP, EVENTSTORE_DSN, EVENTSTORE_SCHEMA, EVENTSTORE_KAFKA, EVENTSTORE_PGBOUNCER;
+to sign in at Kafka, EVENTSTORE_KAFKA_ with SECURITY_PROTOCOL, SASL_MECHANISM, SASL_USERNAME, SASL_PASSWORD, CA_FILE,
+CERT_FILE, KEY_FILE;
 EVENTSTORE_DEBUG=1 shows tracebacks. All but the DSN may stand in pyproject.toml: \\[tool.eventstore].
 """
 
@@ -112,3 +115,4 @@ for panel, commands in GROUPS:
     for command in commands:
         app.command(command.__name__.rstrip("_"), rich_help_panel=panel)(command)  # `import` is no name for a function
 app.add_typer(parked.parked, rich_help_panel="Run")
+app.add_typer(publishers.publisher, name="publisher", rich_help_panel="Run")

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import typer
 
@@ -25,6 +25,9 @@ from eventstore.runtime import Application
 from eventstore.store import EventStore
 from eventstore.streams import ANY, NO_STREAM, STREAM_EXISTS, ExpectedVersion, category_of
 from eventstore.subscriptions import Subscription
+
+if TYPE_CHECKING:
+    from eventstore.kafka.settings import KafkaSettings
 
 T = TypeVar("T")
 
@@ -177,8 +180,8 @@ class Cli:
         """
         return Database(self.dsn, schema=self.settings.schema, pgbouncer=self.settings.pgbouncer)
 
-    def brokers(self, given: str | None) -> str:
-        """Return Kafka's brokers.
+    def kafka(self, given: str | None) -> "KafkaSettings":
+        """Return how to reach Kafka.
 
         Raises:
             MissingSettingError: None are set.
@@ -190,7 +193,7 @@ class Cli:
         from eventstore.kafka.settings import KafkaSettings  # noqa: PLC0415 - loads the Kafka client, which few need
 
         with named_by_the_user():
-            return KafkaSettings(brokers).bootstrap
+            return KafkaSettings.from_environment(brokers)
 
 
 def begin(*, app: str | None, dsn: str | None, schema: str | None, as_json: bool) -> Cli:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from enum import StrEnum
 from time import perf_counter
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
@@ -16,6 +16,9 @@ from eventstore.cli.watching import log_warnings, watched
 from eventstore.errors import ConfigurationError
 from eventstore.projections import Projection
 from eventstore.projections import rebuild as rebuild_read_model
+
+if TYPE_CHECKING:
+    from eventstore.kafka.settings import KafkaSettings
 
 
 class Feed(StrEnum):
@@ -50,7 +53,7 @@ def publish(
         raise ConfigurationError(f"{cli.app.name!r} has no publishers: give it some with Application(publishers=[...])")
     for name in chosen:
         cli.publisher(name)
-    _work(cli, chosen, kafka=cli.brokers(kafka), until_caught_up=until_caught_up, within=within, doing="publishing")
+    _work(cli, chosen, kafka=cli.kafka(kafka), until_caught_up=until_caught_up, within=within, doing="publishing")
 
 
 def project(
@@ -74,7 +77,7 @@ def project(
             raise WrongNameError(
                 f"projection {name!r} is inline: it runs in the appends themselves and is never behind"
             )
-    brokers = cli.brokers(kafka) if feed is Feed.KAFKA else None
+    brokers = cli.kafka(kafka) if feed is Feed.KAFKA else None
     _work(
         cli,
         chosen,
@@ -105,7 +108,13 @@ def subscribe(
 
 
 def _work(
-    cli: Cli, names: Sequence[str], *, kafka: str | None, until_caught_up: bool, within: float | None, doing: str
+    cli: Cli,
+    names: Sequence[str],
+    *,
+    kafka: "KafkaSettings | None",
+    until_caught_up: bool,
+    within: float | None,
+    doing: str,
 ) -> None:
     if within is not None and not until_caught_up:
         raise typer.BadParameter("--within bounds --until-caught-up: give both, or neither")
@@ -118,7 +127,13 @@ def _work(
 
 
 async def _run_workers(
-    cli: Cli, names: Sequence[str], *, kafka: str | None, until_caught_up: bool, within: float | None, doing: str
+    cli: Cli,
+    names: Sequence[str],
+    *,
+    kafka: "KafkaSettings | None",
+    until_caught_up: bool,
+    within: float | None,
+    doing: str,
 ) -> None:
     began = perf_counter()
     async with cli.store(cli.app) as store, cli.app.workers(store, *names, kafka=kafka) as workers:

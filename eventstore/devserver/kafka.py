@@ -85,7 +85,8 @@ def start_kafka(
     Args:
         data_dir: made if need be; it holds the log, the configuration and the topics.
         port: exactly this port; by default 29092 or the next free one, and again the same at the next start.
-        settings: broker settings beside the defaults, such as `{"message.max.bytes": "2000000"}`.
+        settings: broker settings beside the defaults, such as `{"message.max.bytes": "2000000"}`; `listeners` and
+            `advertised.listeners` come beside the broker's own.
         heap_mb: the largest Java heap, in MB.
         keep_running: leave the broker running when this process or the `with` block ends.
         progress: hears of the download.
@@ -188,10 +189,13 @@ class _Kafka(server.Kind):
 
     def _write_configuration(self, data_dir: Path, log_dir: str, port: int, controller: int) -> None:
         broker = f"PLAINTEXT://{LOOPBACK}:{port}"
-        settings = self._settings | {
+        own = {"listeners": f"{broker},CONTROLLER://{LOOPBACK}:{controller}", "advertised.listeners": broker}
+        beside = {name: f"{text},{self._settings[name]}" for name, text in own.items() if name in self._settings}
+        settings = {
+            **self._settings,
+            **own,
+            **beside,
             "log.dirs": log_dir,
-            "listeners": f"{broker},CONTROLLER://{LOOPBACK}:{controller}",
-            "advertised.listeners": broker,
             "controller.quorum.voters": f"1@{LOOPBACK}:{controller}",
         }
         lines = (f"{name}={value.replace(chr(92), chr(92) * 2)}\n" for name, value in settings.items())

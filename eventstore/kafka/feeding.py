@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from eventstore.errors import LogMismatchError
 from eventstore.kafka.arrivals import Intake, KafkaStretch, share_of
+from eventstore.outbox.groups import is_one_of_several
 from eventstore.projections.feeds import log_lease
 from eventstore.projections.persevering import Perseverance
 from eventstore.subscriptions import Leases
@@ -171,6 +172,8 @@ class Feed:
     def _settled(self) -> int:
         """Return up to where nothing is left: a publisher writes each partition in the order of the log."""
         partitions = self._consumer.assigned
+        if any(map(is_one_of_several, self._publishers)):
+            return 0  # groups write to the same partitions, each in the order of its own part of the log
         if not partitions or not partitions <= self._last_positions.keys():
             return 0
         return min(self._last_positions[partition] for partition in partitions)

@@ -1,5 +1,7 @@
 """The mirror: the cursor once more, in PostgreSQL, where health and people look; and the proof that Kafka lost nothing.
 
+The parked streams are copied with it, for people alone: nothing is ever decided by that copy.
+
 It moves after the cursor, never before, and never holds publishing up: while one move is under way the next ones are
 gathered into one. So a mirror that is ahead of the cursor means that Kafka has lost what was published.
 """
@@ -7,30 +9,44 @@ gathered into one. So a mirror that is ahead of the cursor means that Kafka has 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from eventstore.errors import LogMismatchError
 from eventstore.kafka.answers import closed
+from eventstore.subscriptions import Checkpoints
 
 if TYPE_CHECKING:
-    from eventstore.subscriptions import Checkpoint, Checkpoints
+    from eventstore.db import Database
+    from eventstore.db.database import ConnectionSession
+    from eventstore.kafka.cursor import Cursor, Parked
+    from eventstore.outbox import Group
+    from eventstore.subscriptions import Checkpoint
 
 
 class Mirror:
-    """The mirror of one publisher, under one lease.
+    """The mirror of one group, under one lease.
 
     Args:
-        checkpoints: Where it is kept.
-        name: Its name there.
+        database: Where it is kept.
+        group: The group.
         found: Where it stood when the lease was taken, read before the fencing: nobody older moves it afterwards.
     """
 
-    def __init__(self, checkpoints: Checkpoints, name: str, found: Checkpoint) -> None:
-        self._checkpoints = checkpoints
-        self._name = name
+    def __init__(self, database: Database, group: Group, found: Checkpoint) -> None:
+        self._database = database
+        self._name = group.checkpoint_name
+        self._group_name = group.name
         self._written = found
-        self._latest = found
+        self._written_parked: Mapping[str, Parked] | None = None  # unknown: the copy may be of another time
+        self._latest: Cursor | None = None
         self._changed = asyncio.Event()
+
+    @classmethod
+    async def found(cls, database: Database, group: Group) -> Mirror:
+        """Return the mirror as it is now."""
+        return cls(database, group, await Checkpoints(database).load(group.checkpoint_name))
 
     def require_not_ahead_of(self, cursor: Checkpoint) -> None:
         """Check that the mirror fits the cursor.
@@ -51,7 +67,7 @@ class Mirror:
                 self._name, f"Kafka's cursor names another event at position {cursor.position} than its mirror does"
             )
 
-    def note(self, cursor: Checkpoint) -> None:
+    def note(self, cursor: Cursor) -> None:
         """Note that the cursor was committed; `keep` writes it."""
         self._latest = cursor
         self._changed.set()
@@ -71,10 +87,35 @@ class Mirror:
     async def write(self) -> None:
         """Write what was noted last."""
         latest = self._latest
-        if latest != self._written:
-            await self._checkpoints.advance(self._name, since=self._written, to=latest)
-            self._written = latest
+        if latest is None:
+            return
+        if latest.parked != self._written_parked:
+            await self._write_with_parked(latest)
+        elif latest.checkpoint != self._written:
+            await Checkpoints(self._database).advance(self._name, since=self._written, to=latest.checkpoint)
+        self._written = latest.checkpoint
+
+    async def _write_with_parked(self, latest: Cursor) -> None:
+        async with self._database.transaction() as session:
+            if latest.checkpoint.position:
+                await Checkpoints(session).advance(self._name, since=self._written, to=latest.checkpoint)
+            await write_parked(session, self._group_name, latest.parked)
+        self._written_parked = latest.parked
 
     async def settle(self) -> None:
         """Write what was noted last, on the way out; an error does not matter, the next start repairs it."""
         await closed(self.write())
+
+
+async def write_parked(session: ConnectionSession, name: str, parked: Mapping[str, Parked]) -> None:
+    """Let the copy of what a group holds back be this."""
+    held = parked.values()
+    await session.fetch(
+        "note_parked",
+        name,
+        list(parked),
+        [one.position for one in held],
+        [one.stream_version for one in held],
+        [one.reason for one in held],
+        [datetime.fromisoformat(one.since) for one in held],
+    )

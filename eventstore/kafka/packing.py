@@ -5,26 +5,38 @@ Everything here happens while the transaction before is under way, and nothing o
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from aiokafka.partitioner import murmur2
 
-from eventstore.errors import LogMismatchError, MessageTooLargeError, TopicConfigurationError
+from eventstore.errors import (
+    EventStoreError,
+    LogMismatchError,
+    MessageTooLargeError,
+    TooManyUnpublishedStreamsError,
+    TopicConfigurationError,
+    UnroutableEventError,
+)
+from eventstore.kafka.cursor import Cursor, Parked
 from eventstore.kafka.producer import RecordBatch, new_builder
 from eventstore.outbox import CloudEvents
 from eventstore.streams import category_of
 from eventstore.subscriptions import Checkpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
 
     from eventstore.codec import StoredEvent
     from eventstore.kafka.topics import Topics
-    from eventstore.outbox import Headers, Publisher
-    from eventstore.subscriptions import Batch, LogFollower
+    from eventstore.outbox import Group, Headers
+    from eventstore.subscriptions import LogFollower
+
+log = logging.getLogger(__name__)
 
 MAX_BATCH_BYTES: Final = 1024 * 1024
 """The largest record batch, in bytes; a single record may be larger, up to what its topic accepts."""
@@ -34,6 +46,8 @@ TRANSACTION_BYTES: Final = 16 * 1024 * 1024
 
 _REMEMBERED: Final = 65_536
 """Streams whose partition is kept; working it out takes longer than everything else that a stream needs."""
+
+_REASON: Final = 300
 
 
 def partition_of(key: bytes, partitions: int) -> int:
@@ -46,12 +60,12 @@ class Part(NamedTuple):
 
     Attributes:
         batches: Its records; none when nothing in this stretch of the log is wanted.
-        checkpoint: The last event looked at.
+        cursor: Where the cursor stands with it.
         events: How many events are in it.
     """
 
     batches: list[RecordBatch]
-    checkpoint: Checkpoint
+    cursor: Cursor
     events: int
 
 
@@ -69,19 +83,25 @@ class Lane:
 
 
 class Packer:
-    """Packs the events of one publisher for one producer.
+    """Packs the events of one group of a publisher for one producer.
 
     Args:
-        publisher: The declaration.
+        group: The group.
         topics: Where topics are looked up that are not known yet.
-        partitions: How many partitions each topic had when it was published to before.
+        cursor: Where the group has come to, with the partitions that topics had, and what is held back.
+
+    Attributes:
+        cursor: The cursor of the part that was packed last.
     """
 
-    def __init__(self, publisher: Publisher, topics: Topics, partitions: Mapping[str, int]) -> None:
-        self._publisher = publisher
+    def __init__(self, group: Group, topics: Topics, cursor: Cursor) -> None:
+        self.cursor = cursor
+        self._group = group
+        self._publisher = group.publisher
         self._topics = topics
-        self.partitions = dict(partitions)
-        self._cloud_events = CloudEvents(publisher.source or f"/eventstore/{publisher.name}")
+        self._partitions = dict(cursor.partitions)
+        self._parked = dict(cursor.parked)
+        self._cloud_events = CloudEvents(group.publisher.source or f"/eventstore/{group.publisher.name}")
         self._lanes: dict[str, list[Lane]] = {}
         self._routes: dict[str, tuple[Lane, bytes]] = {}
 
@@ -93,52 +113,151 @@ class Packer:
             MissingTopicError: A declared topic does not exist.
             TopicConfigurationError: A topic would lose or reorder events.
         """
-        for name in {**self.partitions, **dict.fromkeys(self._publisher.topics())}:
+        for name in {**self._partitions, **dict.fromkeys(self._publisher.topics())}:
             await self._lanes_of(name)
 
     async def parts(self, follower: LogFollower) -> AsyncGenerator[Part, None]:
         """Yield what is to be published, one transaction after the other, as the log grows.
 
         Raises:
-            MessageTooLargeError: The next event is larger than its topic accepts; what is before it was yielded.
+            MessageTooLargeError: The next event is larger than its topic accepts, and the publisher is to halt then;
+                what is before it was yielded.
+            UnroutableEventError: The same for an event that has no topic.
+            TooManyUnpublishedStreamsError: The next event's stream would be parked, one more than may be.
         """
         async for batch in follower:
-            async with aclosing(self._split(batch)) as parts:
+            async with aclosing(self.split(batch.events, batch.checkpoint)) as parts:
                 async for part in parts:
                     yield part
 
-    async def _split(self, batch: Batch) -> AsyncGenerator[Part, None]:
-        epoch = batch.checkpoint.epoch
-        draft, size, last = _Draft(), 0, None
-        for event in batch.events:
-            lane, key = self._routes.get(event.stream_id) or await self._route(event.stream_id)
-            try:
-                size += draft.add(event, lane, key, self._cloud_events.headers(event))
-            except MessageTooLargeError:
-                if last is not None and draft.events:
-                    yield draft.close(Checkpoint(last.position, last.event_id, epoch))
-                raise
-            last = event
-            if size >= TRANSACTION_BYTES:
-                yield draft.close(Checkpoint(event.position, event.event_id, epoch))
-                draft, size = _Draft(), 0
-        yield draft.close(batch.checkpoint)
+    async def split(self, events: Sequence[StoredEvent], up_to: Checkpoint) -> AsyncGenerator[Part, None]:
+        """Yield what a stretch of the log is published with: one part, or several when it is large.
 
-    async def _route(self, stream_id: str) -> tuple[Lane, bytes]:
-        lanes = await self._lanes_of(self._publisher.topic_of(category_of(stream_id)))
+        Args:
+            events: The wanted events in it.
+            up_to: The last event of it, wanted or not.
+
+        Raises:
+            As `parts`.
+        """
+        draft, last, parked = Draft(), None, self._parked
+        by_type = not self._publisher.keeps_streams_whole
+        for event in events:
+            if parked and event.stream_id in parked:
+                last = event
+                continue
+            try:
+                known = self._routes.get(event.event_type + event.stream_id if by_type else event.stream_id)
+                lane, key = known or await self.route(event)
+                draft.add(event, lane, key, self._cloud_events.headers(event))
+            except (MessageTooLargeError, UnroutableEventError) as error:
+                try:
+                    self._park(event, error)
+                except EventStoreError:
+                    if last is not None and draft.events:
+                        yield self._close(draft, _at(last, up_to.epoch))
+                    raise
+            last = event
+            if draft.size >= TRANSACTION_BYTES:
+                yield self._close(draft, _at(event, up_to.epoch))
+                draft = Draft()
+        yield self._close(draft, up_to)
+
+    async def route(self, event: StoredEvent) -> tuple[Lane, bytes]:
+        """Return where an event goes, and its key.
+
+        Raises:
+            UnroutableEventError: Its topic's name cannot be one.
+            MissingTopicError, TopicConfigurationError, LogMismatchError: As `prepare`.
+        """
+        stream_id, event_type = event.stream_id, event.event_type
+        topic = self._publisher.topic_of(category_of(stream_id), event_type)
+        lanes = await self._lanes_of(topic)
         key = stream_id.encode()
         if len(self._routes) >= _REMEMBERED:
             self._routes.clear()
-        return self._routes.setdefault(stream_id, (lanes[partition_of(key, len(lanes))], key))
+        known_as = stream_id if self._publisher.keeps_streams_whole else event_type + stream_id
+        return self._routes.setdefault(known_as, (lanes[partition_of(key, len(lanes))], key))
+
+    async def release(self, stream_id: str, page: Sequence[StoredEvent], *, is_last: bool) -> Part:
+        """Return a part with what is held of a parked stream, up to an event that cannot be sent either.
+
+        Args:
+            stream_id: The stream.
+            page: Its events from the first held one on, two at least unless it is the last page.
+            is_last: Whether there are no more.
+
+        Raises:
+            MissingTopicError, TopicConfigurationError, LogMismatchError: As `prepare`.
+        """
+        parked, draft = self._parked.pop(stream_id), Draft()
+        looked_at = [event for event in page if event.position <= self.cursor.checkpoint.position]
+        # The last one of a page stays for the next: a place to go on is an event that is known.
+        stop = None if is_last or len(looked_at) < len(page) else looked_at[-1]
+        for event in looked_at:
+            reason = parked.reason if event is stop or draft.size >= TRANSACTION_BYTES else None
+            if reason is None:
+                try:
+                    lane, key = await self.route(event)
+                    draft.add(event, lane, key, self._cloud_events.headers(event))
+                except (MessageTooLargeError, UnroutableEventError) as error:
+                    reason = reason_of(error)
+            if reason is not None:
+                self._parked[stream_id] = Parked(event.position, event.stream_version, reason, parked.since)
+                break
+        return self._close(draft, self.cursor.checkpoint)
+
+    async def accept_partitions(self) -> dict[str, tuple[int, int]]:
+        """Take the topics with as many partitions as they have now; return what changed, from and to.
+
+        Raises:
+            LogMismatchError: A topic that was published to is gone.
+        """
+        changed: dict[str, tuple[int, int]] = {}
+        for name, known in self._partitions.items():
+            topic = await self._topics.find(name)
+            if topic is not None and topic.partitions != known:
+                changed[name] = (known, topic.partitions)
+        self._partitions.update({name: now for name, (_, now) in changed.items()})
+        await self.prepare()
+        return changed
+
+    def nothing(self) -> Part:
+        """Return a part without events, to write what else has changed."""
+        return self._close(Draft(), self.cursor.checkpoint)
+
+    def _close(self, draft: Draft, checkpoint: Checkpoint) -> Part:
+        self.cursor = replace(
+            self.cursor, checkpoint=checkpoint, partitions=dict(self._partitions), parked=dict(self._parked)
+        )
+        return Part(draft.close(), self.cursor, draft.events)
+
+    def _park(self, event: StoredEvent, error: MessageTooLargeError | UnroutableEventError) -> None:
+        """Hold an event's stream back, if that is wanted; raises what stops the publisher otherwise."""
+        if self._publisher.on_failure == "halt":
+            raise error
+        if len(self._parked) >= self._publisher.max_parked:
+            raise TooManyUnpublishedStreamsError(
+                self._group.name, self._publisher.max_parked, event.stream_id, reason_of(error)
+            ) from error
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        self._parked[event.stream_id] = Parked(event.position, event.stream_version, reason_of(error), now)
+        log.warning(
+            "publisher %s parks %s at version %d: %s",
+            self._group.name,
+            event.stream_id,
+            event.stream_version,
+            reason_of(error),
+        )
 
     async def _lanes_of(self, name: str) -> list[Lane]:
         lanes = self._lanes.get(name)
         if lanes is not None:
             return lanes
-        known = self.partitions.get(name)
+        known = self._partitions.get(name)
         if known is not None and await self._topics.find(name) is None:
             raise LogMismatchError(
-                self._publisher.checkpoint_name,
+                self._group.checkpoint_name,
                 f"the topic {name!r} was published to, but is gone; restore it, or publish everything again under "
                 "another name",
             )
@@ -147,23 +266,31 @@ class Packer:
             raise TopicConfigurationError(
                 name,
                 f"it has {topic.partitions} partitions, but had {known} when it was published to: streams would move "
-                "to other partitions and lose their order; publish to a new topic, under another name",
+                "to other partitions, and their order is lost where they do; let every consumer come to the topic's "
+                f"end, then run `eventstore publisher accept-partitions {self._publisher.name}`; or publish to a new "
+                "topic, under another name",
             )
-        self.partitions[name] = topic.partitions
+        self._partitions[name] = topic.partitions
         lanes = [Lane(name, number, topic.max_message_bytes) for number in range(topic.partitions)]
         return self._lanes.setdefault(name, lanes)
 
 
-class _Draft:
-    """A part that is being filled: a record batch is open for each partition, full ones are put aside."""
+class Draft:
+    """A part that is being filled: a record batch is open for each partition, full ones are put aside.
+
+    Attributes:
+        events: How many events are in it.
+        size: How large their payloads are together, in bytes.
+    """
 
     def __init__(self) -> None:
         self._full: list[RecordBatch] = []
         self._open: dict[Lane, Any] = {}
         self.events = 0
+        self.size = 0
 
-    def add(self, event: StoredEvent, lane: Lane, key: bytes, headers: Headers) -> int:
-        """Add an event, and return the size of its payload in bytes.
+    def add(self, event: StoredEvent, lane: Lane, key: bytes, headers: Headers) -> None:
+        """Add an event.
 
         Raises:
             MessageTooLargeError: It is larger than the topic accepts; the part is as it was.
@@ -183,9 +310,19 @@ class _Draft:
                 self._full.append(RecordBatch(lane.topic, lane.partition, builder))
             self._open[lane] = fresh
         self.events += 1
-        return len(payload)
+        self.size += len(payload)
 
-    def close(self, checkpoint: Checkpoint) -> Part:
-        """Return the part; a partition's batches are in order."""
-        batches = [RecordBatch(lane.topic, lane.partition, builder) for lane, builder in self._open.items()]
-        return Part(self._full + batches, checkpoint, self.events)
+    def close(self) -> list[RecordBatch]:
+        """Return the records; a partition's batches are in order."""
+        return self._full + [RecordBatch(lane.topic, lane.partition, builder) for lane, builder in self._open.items()]
+
+
+def reason_of(error: MessageTooLargeError | UnroutableEventError) -> str:
+    """Return why an event cannot be sent, short enough to be a part of every cursor."""
+    if isinstance(error, MessageTooLargeError):
+        return f"it takes {error.size} bytes, the topic {error.topic!r} accepts {error.limit}"
+    return error.problem[:_REASON]
+
+
+def _at(event: StoredEvent, epoch: int) -> Checkpoint:
+    return Checkpoint(event.position, event.event_id, epoch)

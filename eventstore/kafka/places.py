@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from eventstore.db.errors import translated
 from eventstore.errors import LeaseLostError
-from eventstore.outbox.publisher import publisher_checkpoint
+from eventstore.outbox import publisher_checkpoint
 from eventstore.subscriptions import Checkpoints, Leases
 
 if TYPE_CHECKING:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from eventstore.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from aiokafka.abc import AbstractTokenProvider
 
+_VARIABLES = "EVENTSTORE_KAFKA_"
 _HIGHEST_PORT = 65_535
 _SECURED = frozenset({"SSL", "SASL_SSL"})
 _PROTOCOLS = frozenset({"PLAINTEXT", "SASL_PLAINTEXT"}) | _SECURED
@@ -63,6 +68,22 @@ class KafkaSettings:
                 "transactions that are still waited for"
             )
 
+    @classmethod
+    def from_environment(cls, bootstrap: str, environment: Mapping[str, str] = os.environ) -> Self:
+        """Return how to reach brokers, as EVENTSTORE_KAFKA_* says.
+
+        SECURITY_PROTOCOL, SASL_MECHANISM, SASL_USERNAME and SASL_PASSWORD are the attributes of these names; CA_FILE is
+        whom to trust, CERT_FILE and KEY_FILE what to show, all in PEM.
+
+        Raises:
+            ConfigurationError: A value is not usable, or a file cannot be read.
+        """
+        names = ("security_protocol", "sasl_mechanism", "sasl_username", "sasl_password")
+        given: dict[str, Any] = {
+            name: value for name in names if (value := environment.get(f"{_VARIABLES}{name.upper()}"))
+        }
+        return cls(bootstrap, ssl_context=_context(environment), **given)
+
     @property
     def brokers(self) -> list[str]:
         """The addresses of the brokers, each `host:port`."""
@@ -84,6 +105,23 @@ class KafkaSettings:
             "sasl_plain_password": self.sasl_password,
             "sasl_oauth_token_provider": self.sasl_token_provider,
         }
+
+
+def _context(environment: Mapping[str, str]) -> ssl.SSLContext | None:
+    """Return the certificates that the environment names, if it names any."""
+    authority, certificate, key = (environment.get(f"{_VARIABLES}{name}_FILE") for name in ("CA", "CERT", "KEY"))
+    if not authority and not certificate:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=authority or None)
+        if certificate:
+            context.load_cert_chain(certificate, key or None)
+    except OSError as error:  # an SSLError is one
+        raise ConfigurationError(
+            f"the certificates that {_VARIABLES}CA_FILE, {_VARIABLES}CERT_FILE and {_VARIABLES}KEY_FILE name cannot be "
+            f"read ({type(error).__name__}): they must be there, in PEM, and the key without a password"
+        ) from None
+    return context
 
 
 def _is_host_and_port(text: str) -> bool:

@@ -98,14 +98,13 @@ class Topics:
         _require_fit_for_events(topic, publisher.retention)
         return topic
 
-    async def for_cursor(self, publisher: Publisher) -> Topic:
-        """Return the topic of a publisher's cursor, made if need be: without one nothing can be published.
+    async def for_cursor(self, name: str, publisher: Publisher) -> Topic:
+        """Return a topic for cursors of a publisher's, made if need be: without one nothing can be published.
 
         Raises:
             TopicConfigurationError: It is not what a cursor needs.
             UnavailableError: Kafka does not answer.
         """
-        name = publisher.cursor_topic
         topic = await self.find(name)
         if topic is None:
             topic = await self._create(name, 1, publisher.replication_factor, CURSOR_TOPIC)

@@ -1,6 +1,18 @@
 """The outbox: what leaves the log for a broker, declared and encoded without knowing which broker it is."""
 
 from eventstore.outbox.cloudevents import CloudEvents, Headers, read_event
+from eventstore.outbox.groups import Group, publisher_checkpoint
 from eventstore.outbox.publisher import Publisher
+from eventstore.outbox.routing import Route, by_function, by_type
 
-__all__ = ["CloudEvents", "Headers", "Publisher", "read_event"]
+__all__ = [
+    "CloudEvents",
+    "Group",
+    "Headers",
+    "Publisher",
+    "Route",
+    "by_function",
+    "by_type",
+    "publisher_checkpoint",
+    "read_event",
+]

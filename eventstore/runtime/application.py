@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from eventstore.aggregates import Aggregate, Decider, Shape
     from eventstore.codec import EventTypes
+    from eventstore.kafka import KafkaSettings
     from eventstore.outbox import Publisher
     from eventstore.runtime.workers import Workers
     from eventstore.snapshots import Policy
@@ -114,7 +115,7 @@ class Application:
     def followers(self) -> dict[str, str]:
         """Return the names of all workers that follow the log, each with that of its checkpoint."""
         names = {projection.name: projection.consumer_name for projection in self.projections if not projection.inline}
-        names |= {publisher.name: publisher.checkpoint_name for publisher in self.publishers}
+        names |= {group.name: group.checkpoint_name for each in self.publishers for group in each.all_groups()}
         names |= {subscription.name: subscription.checkpoint_name for subscription in self.subscriptions}
         return names | ({SNAPSHOTS: snapshots_checkpoint(self.name)} if self.snapshots else {})
 
@@ -122,15 +123,18 @@ class Application:
         """Return when the streams of each shape are due."""
         return {aggregate.shape: policy for aggregate, policy in self.snapshots.items()}
 
-    def workers(self, store: EventStore, *names: str, kafka: str | None = None) -> AbstractAsyncContextManager[Workers]:
+    def workers(
+        self, store: EventStore, *names: str, kafka: str | KafkaSettings | None = None
+    ) -> AbstractAsyncContextManager[Workers]:
         """Run workers in the background of a block: projections, publishers and subscriptions by name, and `snapshots`.
 
         Args:
             store: The store they work on.
             names: Which ones; all of them when none is named. Without `kafka`, publishers are left out then.
-            kafka: The brokers, `host:port,…`. With it, projections are fed from Kafka where publishers send their
-                events, and from the log otherwise: where there are no publishers, or none of a category whose
-                aggregate has events that the projection handles.
+            kafka: The brokers, `host:port,…`, or `KafkaSettings` where more is needed to reach them. With it,
+                projections are fed from Kafka where publishers send their events, and from the log otherwise: where
+                there are no publishers, or none of a category whose aggregate has events that the projection handles,
+                or only such as split streams over topics.
 
         Raises:
             ConfigurationError: A name is unknown, a publisher is named without `kafka`, or a projection should be fed
@@ -144,14 +148,20 @@ class Application:
         return f"Application({self.name!r})"
 
     def _check_topics(self) -> None:
-        """Refuse publishers that send a category to different topics: who reads both would have its events twice."""
+        """Refuse publishers that send a category to different topics: who reads both would have its events twice.
+
+        Publishers that split streams over topics feed no projection, so they may stand beside others, but in topics of
+        their own: who reads a stream's versions there would miss some.
+        """
+        whole = [publisher for publisher in self.publishers if publisher.keeps_streams_whole]
         categories = {aggregate.shape.category for aggregate in self.aggregates}
-        categories.update(category for publisher in self.publishers for category in publisher.categories or ())
-        if not categories and not any(callable(publisher.topic) for publisher in self.publishers):
+        categories.update(category for publisher in whole for category in publisher.categories or ())
+        if not categories and not any(callable(publisher.topic) for publisher in whole):
             categories = {"any"}  # they all publish every category, whatever it will be called
+        taken: dict[str, str] = {}
         for category in sorted(categories):
             topics: dict[str, str] = {}
-            for publisher in self.publishers:
+            for publisher in whole:
                 if publisher.categories is None or category in publisher.categories:
                     topics.setdefault(publisher.topic_of(category), publisher.name)
             if len(topics) > 1:
@@ -161,6 +171,14 @@ class Application:
                     "projection fed from Kafka would have its events twice: let one of them publish it, or both to "
                     "one topic"
                 )
+            taken.update(topics)
+        for publisher in self.publishers:
+            for topic in publisher.topics():
+                if not publisher.keeps_streams_whole and topic in taken:
+                    raise ConfigurationError(
+                        f"publisher {publisher.name!r} of {self.name!r} sends events to the topic {topic!r} by their "
+                        f"types, beside {taken[topic]!r}, which sends whole streams there: give it a topic_prefix"
+                    )
 
     def _check(self) -> None:
         projections = [projection.name for projection in self.projections]

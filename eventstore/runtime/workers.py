@@ -46,18 +46,24 @@ class Workers:
         app: The application.
         store: The store they work on.
         names: Which ones; all that can run when none is named.
-        kafka: The brokers, `host:port,…`; without them there are no publishers, and projections follow the log.
+        kafka: The brokers, `host:port,…`, or how to reach them; without them there are no publishers, and projections
+            follow the log.
 
     Raises:
         ConfigurationError: A name is unknown, or a publisher is named and there are no brokers.
     """
 
     def __init__(
-        self, app: Application, store: EventStore, names: Sequence[str] = (), *, kafka: str | None = None
+        self,
+        app: Application,
+        store: EventStore,
+        names: Sequence[str] = (),
+        *,
+        kafka: str | KafkaSettings | None = None,
     ) -> None:
         self._app = app
         self._store = store
-        self._kafka = _settings(kafka) if kafka else None
+        self._kafka = _settings(kafka) if isinstance(kafka, str) else kafka
         self._workers = {name: self._worker(name) for name in names or self._all_names()}
 
     def __getitem__(self, name: str) -> Worker:
@@ -97,8 +103,8 @@ class Workers:
 
     def _projector(self, projection: Projection) -> Worker:
         """Feed a projection from Kafka where publishers send its events there, and else straight from the log."""
-        publishers = self._app.publishers
-        if self._kafka is None or not publishers or not self._is_published(projection):
+        publishers = [publisher for publisher in self._app.publishers if publisher.keeps_streams_whole]
+        if self._kafka is None or not publishers or not self._is_published(projection, publishers):
             return ProjectionWorker(self._store, projection)
         for publisher in publishers:
             self._require_known_topics(publisher, projection)
@@ -109,10 +115,10 @@ class Workers:
             projection,
             self._kafka,
             topics=[topic for publisher in publishers for topic in publisher.topics()],
-            publishers=[publisher.name for publisher in publishers],
+            publishers=[group.name for publisher in publishers for group in publisher.all_groups()],
         )
 
-    def _is_published(self, projection: Projection) -> bool:
+    def _is_published(self, projection: Projection, publishers: Sequence[Publisher]) -> bool:
         """Whether publishers send all categories whose aggregates have events that the projection handles."""
         wanted = {
             aggregate.shape.category
@@ -120,7 +126,7 @@ class Workers:
             if not projection.models.isdisjoint(aggregate.shape.models)
         }
         return all(
-            any(publisher.categories is None or category in publisher.categories for publisher in self._app.publishers)
+            any(publisher.categories is None or category in publisher.categories for publisher in publishers)
             for category in wanted
         )
 
@@ -136,7 +142,9 @@ class Workers:
             )
 
 
-def _settings(brokers: str) -> KafkaSettings:
+def _settings(brokers: str) -> KafkaSettings | None:
+    if not brokers:
+        return None
     from eventstore.kafka import KafkaSettings  # noqa: PLC0415 - loads the Kafka client, which few need
 
     return KafkaSettings(brokers)

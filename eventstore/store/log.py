@@ -76,6 +76,8 @@ class LogRange(NamedTuple):
     categories: Sequence[str] | None = None
     event_types: Sequence[str] | None = None
     recorded_from: datetime | None = None
+    slices: tuple[int, int] | None = None
+    """The first and the last slice of the wanted streams."""
 
 
 class LogPage(NamedTuple):

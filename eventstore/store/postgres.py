@@ -104,7 +104,14 @@ class PostgresLog:
             last = events[-1] if events else None
             return LogPage(events, last and last.position, last and last.event_id, full=len(events) == limit)
         rows = await self._session.fetch(
-            "read_all", after, up_to, limit, wanted.categories, wanted.event_types, wanted.recorded_from
+            "read_all",
+            after,
+            up_to,
+            limit,
+            wanted.categories,
+            wanted.event_types,
+            wanted.recorded_from,
+            *(wanted.slices or (None, None)),
         )
         if not rows:
             return LogPage([], None, None, full=False)

@@ -63,6 +63,11 @@ class Leases:
         self._seconds = seconds
         self._for = timedelta(seconds=seconds)
 
+    @property
+    def look_again(self) -> float:
+        """How many seconds whoever waits for a lease lets pass between two looks."""
+        return self._seconds / 6
+
     async def try_acquire(self, name: str, owner: str) -> Lease | None:
         """Take a lease if it is free; None when somebody else holds it."""
         row = await self._session.fetchrow("acquire_lease", name, owner, self._for)
@@ -109,6 +114,16 @@ class Leases:
         """
         owner = new_owner()
         lease = await (self.seize if seize else self.wait_for)(name, owner)
+        async with self.keeping(lease):
+            yield lease
+
+    @asynccontextmanager
+    async def keeping(self, lease: Lease) -> AsyncIterator[Lease]:
+        """Renew a lease that was taken in the background of the block, and give it back at the end.
+
+        Raises:
+            LeaseLostError: It was lost; the block was cancelled at its next await.
+        """
         try:
             async with running(self.keep(lease)):
                 yield lease
@@ -123,7 +138,7 @@ class Leases:
     async def wait_for(self, name: str, owner: str) -> Lease:
         """Take a lease when it is free."""
         while (lease := await self.try_acquire(name, owner)) is None:  # noqa: ASYNC110 - the holder is elsewhere
-            await asyncio.sleep(self._seconds / 6)
+            await asyncio.sleep(self.look_again)
         return lease
 
     async def keep(self, lease: Lease) -> None:

@@ -25,7 +25,7 @@ from eventstore.lifecycle import Wakeup
 from eventstore.store import AppendOutcome, AppendRequest, EventStore, LogPage, StoredSnapshot
 from eventstore.store.appending import DirectAppender
 from eventstore.store.log import LAST_VERSION, EventsToFold, Mark, NotOnLogError, StoredFold
-from eventstore.streams import ANY, STREAM_EXISTS, category_of
+from eventstore.streams import ANY, STREAM_EXISTS, category_of, slice_of
 from eventstore.testing.places import PlacesSession
 from eventstore.testing.shared import KeptSnapshot, Shared, SnapshotKey, Unit, committed
 
@@ -319,6 +319,7 @@ def _is_among(event: StoredEvent, wanted: LogRange) -> bool:
         (wanted.categories is None or category_of(event.stream_id) in wanted.categories)
         and (wanted.event_types is None or event.event_type in wanted.event_types)
         and (wanted.recorded_from is None or event.recorded_at >= wanted.recorded_from)
+        and (wanted.slices is None or wanted.slices[0] <= slice_of(event.stream_id) <= wanted.slices[1])
     )
 
 

@@ -98,13 +98,13 @@ async def ship(event: RecordedEvent[OrderPlaced], ctx: SubscriptionContext) -> N
     await ctx.store.append(f"mail-{event.data.sku}", [OrderShipped(carrier="post")], expected_version=ANY)
 
 
-def make_app(topic_prefix: str = "") -> Application:
+def make_app(topic_prefix: str = "", **declared: Any) -> Application:
     return Application(
         "shop",
         events=events,
         aggregates=[Order],
         projections=[sales, totals, fragile],
-        publishers=[Publisher("orders", categories=["order"], topic_prefix=topic_prefix)],
+        publishers=[Publisher("orders", categories=["order"], topic_prefix=topic_prefix, **declared)],
         snapshots={Order: every(3)},
     )
 

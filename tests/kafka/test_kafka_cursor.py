@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from eventstore.errors import HangingTransactionError, LogMismatchError
-from eventstore.kafka.cursor import Cursor, read_cursor
+from eventstore.kafka.cursor import Cursor, Layout, Parked, read_cursor
 from eventstore.kafka.producer import RecordBatch, TransactionalProducer, new_builder, started_producer
 from eventstore.kafka.topics import CURSOR_TOPIC
 from eventstore.subscriptions import Checkpoint
@@ -74,7 +74,7 @@ async def test_only_aborted_ones_are_none(kafka: Kafka, topic: str) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [b"", b"hello", b"[]", b"{}", b'{"format": 1}', cursor_at(1).encode().replace(b'"format": 1', b'"format": 2')],
+    [b"", b"hello", b"[]", b"{}", b'{"format": 2}', cursor_at(1).encode().replace(b'"format": 2', b'"format": 3')],
 )
 async def test_a_record_that_is_no_cursor_is_refused(kafka: Kafka, topic: str, value: bytes) -> None:
     async with started_producer(kafka.settings, topic) as producer:
@@ -99,3 +99,14 @@ async def test_a_transaction_that_nobody_ends_raises_an_alarm(
 
 def test_it_comes_back_as_it_was_written() -> None:
     assert Cursor.decode("test", cursor_at(7).encode()) == cursor_at(7)
+
+
+def test_what_is_parked_and_the_layout_come_back_too() -> None:
+    parked = {"order-1": Parked(7, 3, "too large", "2026-01-01T00:00:00+00:00")}
+    cursor = Cursor(Checkpoint(9, EVENT_ID, 2), {"order": 3}, parked, Layout(4, 2), 8)
+    assert Cursor.decode("test", cursor.encode()) == cursor
+
+
+def test_a_cursor_of_before_there_were_groups_is_that_of_the_only_one() -> None:
+    written = f'{{"format": 1, "position": 7, "event_id": "{EVENT_ID}", "epoch": 2, "partitions": {{"order": 3}}}}'
+    assert Cursor.decode("test", written.encode()) == cursor_at(7)

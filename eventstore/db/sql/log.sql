@@ -53,7 +53,8 @@ SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {schema}.events_globa
 WITH page AS MATERIALIZED (
     SELECT ($4::text[] IS NULL OR {schema}.category_of(stream_id) = ANY ($4))
            AND ($5::text[] IS NULL OR event_type = ANY ($5))
-           AND ($6::timestamptz IS NULL OR recorded_at >= $6) AS wanted,
+           AND ($6::timestamptz IS NULL OR recorded_at >= $6)
+           AND ($7::integer IS NULL OR {schema}.slice_of(stream_id) BETWEEN $7 AND $8::integer) AS wanted,
            global_position, stream_id, stream_version, event_id, event_type, schema_version, data, metadata,
            correlation_id, causation_id, occurred_at, recorded_at
       FROM {schema}.events

@@ -1,0 +1,159 @@
+"""Regrouping: splitting a publisher's work into another number of groups, without sending an event twice or never.
+
+    1. every old group is taken over: its lease, its transactional id (whoever has it is fenced), its cursor
+    2. each sends what it lacks up to the one that has come furthest, and closes its cursor there
+    3. each new group is taken over, and given a cursor at that very place, with the parked streams that are its own
+    4. the layout is switched, in the publisher's own cursor topic: from here on the new groups publish
+
+It may be killed anywhere and run again. Until the switch no new group publishes, because each looks at the layout; once
+it is closed no old group does, because each looks at its cursor. Each looks after it has fenced everybody older, so
+that nobody acts upon what was true before: whoever comes between is fenced, or fences this, which then fails.
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from eventstore.errors import LeaseLostError, TooManyUnpublishedStreamsError, WrongGroupsError
+from eventstore.kafka.cursor import Cursor, Layout, find_cursor
+from eventstore.kafka.group_worker import stretch_of, wanted_by
+from eventstore.kafka.mirror import write_parked
+from eventstore.kafka.packing import Packer, Part
+from eventstore.kafka.producer import started_producer
+from eventstore.kafka.taking_over import taken_over
+from eventstore.kafka.topics import opened_topics
+from eventstore.subscriptions import Checkpoint, Checkpoints, Leases
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from eventstore.kafka.settings import KafkaSettings
+    from eventstore.kafka.taking_over import Tenure
+    from eventstore.outbox import Group, Publisher
+    from eventstore.store import EventStore
+
+
+async def regroup(store: EventStore, publisher: Publisher, settings: KafkaSettings) -> int | None:
+    """Split a publisher into the number of groups that is declared; return how many it had.
+
+    Instances with the old number end with an error when it is done, and those with the new one until then.
+
+    Returns:
+        The number of groups before; None when it has never published, and nothing needs to be done.
+
+    Raises:
+        WrongGroupsError: An earlier change to yet another number has not come to its end.
+        EventStoreError: As `taken_over`, and what keeps an old group from sending what it lacks. Run it again.
+    """
+    async with Leases(store.database).holding(f"{publisher.checkpoint_name}/layout", seize=True):
+        async with opened_topics(settings) as topics:
+            await topics.for_cursor(publisher.cursor_topic, publisher)
+        found = await find_cursor(settings, publisher.checkpoint_name, publisher.cursor_topic)
+        if found is None:
+            return None
+        if found.layout.groups != publisher.groups:
+            await _forget_others(
+                store, publisher, found.layout.groups
+            )  # a change before this was killed at its very end
+            await _Change(store, publisher, settings, found.layout).carry_out()
+        await _forget_others(store, publisher, publisher.groups)
+        return found.layout.groups
+
+
+class _Change:
+    def __init__(self, store: EventStore, publisher: Publisher, settings: KafkaSettings, old: Layout) -> None:
+        self._store = store
+        self._publisher = publisher
+        self._settings = settings
+        self._old = old
+        self._new = Layout(publisher.groups, old.era + 1)
+        self._leases = Leases(store.database)
+
+    async def carry_out(self) -> None:
+        async with AsyncExitStack() as stack:
+            old_groups = self._publisher.all_groups(self._old.groups)
+            tenures = [await self._take_over(group, stack) for group in old_groups]
+            for tenure in tenures:
+                if tenure.cursor.closed_for not in {None, self._new.groups}:
+                    raise WrongGroupsError(
+                        self._publisher.name, self._new.groups, tenure.cursor.closed_for or 0, changing=True
+                    )
+            mark = max(tenure.cursor.checkpoint.position for tenure in tenures)
+            for tenure in tenures:
+                await self._close(tenure, mark)
+            for group in self._publisher.all_groups():
+                if group.of > 1:
+                    await self._open(group, tenures)
+            await self._switch(tenures)
+
+    async def _take_over(self, group: Group, stack: AsyncExitStack) -> Tenure:
+        lease = await stack.enter_async_context(self._leases.holding(group.checkpoint_name, seize=True))
+        return await stack.enter_async_context(taken_over(self._store, group, self._settings, lease, checked=False))
+
+    async def _close(self, tenure: Tenure, mark: int) -> None:
+        """Send what an old group lacks up to the mark, and close its cursor there."""
+        tenure.cursor = replace(tenure.cursor, layout=self._old, closed_for=None)
+        packer = Packer(tenure.group, tenure.topics, tenure.cursor)
+        await packer.prepare()
+        position, epoch = tenure.cursor.checkpoint.position, tenure.cursor.checkpoint.epoch
+        while position < mark:
+            page = await self._store.log.read_all(wanted_by(tenure.group), position, mark, stretch_of(tenure.group))
+            if page.last_position is None:
+                break
+            position = page.last_position
+            async for part in packer.split(page.events, Checkpoint(position, page.last_event_id, epoch)):
+                await tenure.commit(part)
+        await tenure.commit(Part([], replace(packer.cursor, closed_for=self._new.groups), 0))
+
+    async def _open(self, group: Group, closed: Sequence[Tenure]) -> None:
+        """Give a new group its cursor."""
+        async with AsyncExitStack() as stack:
+            tenure = await self._take_over(group, stack)
+            await self._require_unswitched()
+            await tenure.commit(Part([], self._cursor_of(group, closed, tenure.cursor.checkpoint.epoch), 0))
+
+    async def _switch(self, closed: Sequence[Tenure]) -> None:
+        if self._new.groups == 1:
+            (only,) = self._publisher.all_groups()
+            await self._open(only, closed)
+        elif self._old.groups == 1:
+            (tenure,) = closed
+            await tenure.commit(Part([], Cursor(layout=self._new), 0))
+        else:
+            async with started_producer(self._settings, self._publisher.fencing_id) as producer:
+                await self._require_unswitched()
+                await producer.commit([Cursor(layout=self._new).record(self._publisher.cursor_topic)])
+
+    async def _require_unswitched(self) -> None:
+        """Check, after a fencing, that nobody else has carried out the change while we were away."""
+        found = await find_cursor(self._settings, self._publisher.checkpoint_name, self._publisher.cursor_topic)
+        if found is None or found.layout != self._old:
+            raise LeaseLostError(f"{self._publisher.checkpoint_name}/layout")
+
+    def _cursor_of(self, group: Group, closed: Sequence[Tenure], epoch: int) -> Cursor:
+        """Return where a new group begins: where all old ones were closed."""
+        partitions = {name: count for tenure in closed for name, count in tenure.cursor.partitions.items()}
+        parked = {
+            stream_id: held
+            for tenure in closed
+            for stream_id, held in tenure.cursor.parked.items()
+            if group.owns(stream_id)
+        }
+        if len(parked) > self._publisher.max_parked:
+            stream_id, held = parked.popitem()
+            raise TooManyUnpublishedStreamsError(group.name, self._publisher.max_parked, stream_id, held.reason)
+        return Cursor(replace(closed[0].cursor.checkpoint, epoch=epoch), partitions, parked, self._new)
+
+
+async def _forget_others(store: EventStore, publisher: Publisher, groups: int) -> None:
+    """Forget the mirrors of groups that are no more."""
+    current = {group.checkpoint_name for group in publisher.all_groups(groups)}
+    own = publisher.checkpoint_name
+    async with store.database.transaction() as session:
+        checkpoints = Checkpoints(session)
+        for name, _, _ in await checkpoints.list():
+            if (name == own or name.startswith(f"{own}/")) and name not in current:
+                await checkpoints.delete(name)
+                await write_parked(session, name.removeprefix(own.removesuffix(publisher.name)), {})
