@@ -9,8 +9,8 @@ import random
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,10 +19,11 @@ from rich.console import Console
 
 from benchmarks import machine, report, results, server
 from benchmarks.context import FULL, QUICK, Context
+from benchmarks.debezium.relay import Debezium
 from benchmarks.peers.environments import LIBRARIES, Library
 from benchmarks.profiling import profiled
 from benchmarks.works import WORKS, big, chosen
-from eventstore.devserver import DevServerError
+from eventstore.devserver import DevServerError, start_kafka
 from eventstore.errors import EventStoreError
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).parent.parent
 STATE: Final = ROOT / ".eventstore" / "bench"
+DEBEZIUM: Final = "debezium"
+"""The peer of the rows with Kafka, as `--peers` calls it."""
 _SEED: Final = "EVENTSTORE_SEED"
 
 
@@ -41,10 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failed: list[str] = []
     try:
         if not options.report:
-            options.rows = _rows(options)
-            with _server(options, console) as dsn:
-                failed = asyncio.run(_measure(options, dsn, results_file, console))
-        if options.profile is None:
+            rows = _rows(options)
+            for kafka in (False, True):
+                names = [name for name in rows if WORKS[name].kafka is kafka]
+                if names:
+                    with _servers(options, names, console, kafka=kafka) as servers:
+                        failed += asyncio.run(_measure(options, names, servers, results_file, console))
+        if options.profile is None and results_file.exists():
             report.write(results.load(results_file), docs)
             console.print(f"{results_file} and {docs / 'benchmarks.md'} are written")
     except (DevServerError, EventStoreError, ValueError) as error:
@@ -61,13 +67,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=5, help="rounds that count (5)")
     parser.add_argument("--quick", action="store_true", help="small counts, to see that it works; figures mean nothing")
     parser.add_argument("--big", action="store_true", help="also the rows at 10,000,000 events (fills 6 GB once)")
-    parser.add_argument("--peers", metavar="NAMES", help="these peers, by comma, or none")
+    parser.add_argument("--peers", metavar="NAMES", help=f"these peers, by comma, or none; {DEBEZIUM} is one")
     parser.add_argument("--profile", metavar="ROW", help="profile our side of a row, write no results")
     parser.add_argument("--report", action="store_true", help="only write the report anew from the results")
     parser.add_argument("--results", type=Path, help="the results' file (benchmarks/results.json)")
     parser.add_argument("--docs", type=Path, help="where the report goes (docs)")
     parser.add_argument("--state", type=Path, default=STATE, help="where the server's files are: on a disk")
     parser.add_argument("--dsn", help="a running, durable server instead of our own")
+    parser.add_argument("--kafka", help="a running broker instead of our own, host:port")
     parser.add_argument("--seed", type=int, default=int(os.environ.get(_SEED, "0")) or random.randrange(1, 2**31))
     return parser
 
@@ -90,27 +97,49 @@ def _rows(options: argparse.Namespace) -> list[str]:
     return rows
 
 
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """What runs for a group of rows: PostgreSQL, and a broker if they need one."""
+
+    dsn: str
+    kafka: str = ""
+
+
 @contextmanager
-def _server(options: argparse.Namespace, console: Console) -> Iterator[str]:
-    """Have a durable server for as long as the block lasts; before, fill the big log if it is wanted and not there."""
-    if options.dsn:
-        yield options.dsn
-        return
-    if any(WORKS[name].big for name in options.rows):
-        events = (QUICK if options.quick else FULL).big
-        with server.start(options.state, server.FILLING) as running:
-            databases = server.Databases(running.dsn)
-            with console.status("filling the big log") as status:
-                asyncio.run(big.fill(databases, events, status.update))
-    with server.start(options.state) as running:
-        yield running.dsn
+def _servers(options: argparse.Namespace, rows: Sequence[str], console: Console, *, kafka: bool) -> Iterator[Servers]:
+    """Have a durable server for as long as the block lasts, and a broker if that is what the rows need."""
+    with ExitStack() as stack:
+        address = ""
+        if kafka:
+            address = options.kafka or stack.enter_context(start_kafka(options.state / "kafka")).bootstrap
+        if options.dsn:
+            dsn = options.dsn
+        elif kafka:
+            dsn = stack.enter_context(server.start(options.state / "decoded", server.DECODED)).dsn
+        else:
+            if any(WORKS[name].big for name in rows):
+                _fill_big_log(options, console)
+            dsn = stack.enter_context(server.start(options.state)).dsn
+        yield Servers(dsn, address)
 
 
-async def _measure(options: argparse.Namespace, dsn: str, results_file: Path, console: Console) -> list[str]:
+def _fill_big_log(options: argparse.Namespace, console: Console) -> None:
+    """Fill the big log if it is not there, on a server that need not be durable for that."""
+    events = (QUICK if options.quick else FULL).big
+    with server.start(options.state, server.FILLING) as running:
+        databases = server.Databases(running.dsn)
+        with console.status("filling the big log") as status:
+            asyncio.run(big.fill(databases, events, status.update))
+
+
+async def _measure(
+    options: argparse.Namespace, rows: Sequence[str], servers: Servers, results_file: Path, console: Console
+) -> list[str]:
     """Measure the rows, one after the other, and return those that failed: a long run goes on with the next."""
     failed = []
-    described = await machine.describe(dsn)
-    databases = await asyncio.to_thread(server.Databases, dsn, f"bench{os.getpid()}" if options.dsn else "bench")
+    described = await machine.describe(servers.dsn)
+    name = f"bench{os.getpid()}" if options.dsn else "bench"
+    databases = await asyncio.to_thread(server.Databases, servers.dsn, name)
     console.print(
         f"{described['cpu']}, {described['cores']} cores; PostgreSQL {described['postgresql']}; seed {options.seed}"
     )
@@ -123,9 +152,11 @@ async def _measure(options: argparse.Namespace, dsn: str, results_file: Path, co
             tell=status.update,
             directory=Path(directory),
             libraries=_libraries(options),
+            kafka=servers.kafka,
+            debezium=_debezium(options),
         )
         about = {"rounds": options.rounds, "seed": options.seed, "quick": options.quick, "sizes": asdict(context.sizes)}
-        for name in options.rows:
+        for name in rows:
             began = time.monotonic()
             try:
                 if options.profile is not None:
@@ -148,13 +179,24 @@ def _libraries(options: argparse.Namespace) -> tuple[Library, ...]:
         return ()
     if options.peers is None:
         return LIBRARIES
-    wanted = set(options.peers.split(","))
+    wanted = set(options.peers.split(",")) - {DEBEZIUM}
     unknown = wanted - {library.module for library in LIBRARIES}
     if unknown:
         raise ValueError(
-            f"no peer is named {', '.join(sorted(unknown))}; there are: {', '.join(x.module for x in LIBRARIES)}"
+            f"no peer is named {', '.join(sorted(unknown))}; there are: "
+            f"{', '.join([*(library.module for library in LIBRARIES), DEBEZIUM])}"
         )
     return tuple(library for library in LIBRARIES if library.module in wanted)
+
+
+def _debezium(options: argparse.Namespace) -> Debezium:
+    """Have Debezium, unless it is left out: a quick run asks for it by name, because it brings a Java of its own."""
+    left_out = None
+    if options.peers is not None:
+        left_out = None if DEBEZIUM in options.peers.split(",") else "it was not asked for"
+    elif options.quick or options.profile is not None:
+        left_out = f"a quick run or a profile leaves it out, unless --peers {DEBEZIUM} asks for it"
+    return Debezium(options.state / "connect", left_out)
 
 
 if __name__ == "__main__":

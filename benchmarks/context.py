@@ -7,8 +7,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from benchmarks.debezium.outbox import Outbox, opened_outbox
+from benchmarks.debezium.relay import Debezium
 from benchmarks.peers.client import CannotBeHadError, PeerFailedError, PeerProcess, UnsupportedError, running
 from benchmarks.peers.environments import LIBRARIES, Library
 from benchmarks.results import OURS
@@ -35,6 +38,10 @@ class Sizes:
         read_by_peers: The same for peers, some of which take minutes to write more.
         big: Events of the big log.
         small: Events of the log it is held against.
+        published: Events of the backlog that is published.
+        projected: Events of the log that a projection catches up on.
+        paced: How long events are appended at a steady rate, in seconds.
+        relayed: Events over which the memory of workers is watched.
     """
 
     seconds: float
@@ -46,10 +53,16 @@ class Sizes:
     read_by_peers: int
     big: int
     small: int
+    published: int
+    projected: int
+    paced: float
+    relayed: int
 
 
-FULL = Sizes(3.0, 10_000, 100_000, 1_000, 100_000, 1_000_000, 25_000, 10_000_000, 10_000)
-QUICK = Sizes(0.3, 1_000, 2_000, 200, 5_000, 20_000, 2_000, 200_000, 10_000)
+FULL = Sizes(
+    3.0, 10_000, 100_000, 1_000, 100_000, 1_000_000, 25_000, 10_000_000, 10_000, 200_000, 50_000, 10.0, 1_000_000
+)
+QUICK = Sizes(0.3, 1_000, 2_000, 200, 5_000, 20_000, 2_000, 200_000, 10_000, 5_000, 1_000, 0.5, 5_000)
 
 
 @dataclass(slots=True)
@@ -66,6 +79,8 @@ class Context:
         libraries: The peers to compare with.
         profile: When there is one, only our own subjects run, and it is on while they do.
         unavailable: Peers that cannot be had here, and why.
+        kafka: The broker, for the rows that need one.
+        debezium: The relay that Kafka users know.
     """
 
     databases: Databases
@@ -77,6 +92,8 @@ class Context:
     libraries: tuple[Library, ...] = LIBRARIES
     profile: cProfile.Profile | None = None
     unavailable: dict[str, str] = field(default_factory=dict)
+    kafka: str = ""
+    debezium: Debezium = field(default_factory=Debezium)
 
     async def run(self, row: Row, subjects: Mapping[str, Subject], *, warm_up: bool = True) -> None:
         """Run the subjects in rounds and give the row their figures; a peer that fails is left out and noted."""
@@ -124,6 +141,28 @@ class Context:
                 else:
                     found[library.label] = peer
             yield found
+
+    @asynccontextmanager
+    async def outbox(
+        self, row: Row, dsn: str, topic: str, overrides: Mapping[str, str] = MappingProxyType({})
+    ) -> AsyncIterator[Outbox | None]:
+        """Run Debezium on an outbox table in a migrated database; None if it cannot be had, and the row notes why.
+
+        Args:
+            row: The row that it is for.
+            dsn: The database.
+            topic: Where the rows go.
+            overrides: Settings of the connector beside the usual ones.
+        """
+        async with AsyncExitStack() as stack:
+            outbox = None
+            try:
+                self.tell(f"{row.name}, preparing {self.debezium.label}")
+                connect = await stack.enter_async_context(self.debezium.running(dsn, self.kafka))
+                outbox = await stack.enter_async_context(opened_outbox(connect, dsn, self.kafka, topic, overrides))
+            except (CannotBeHadError, PeerFailedError) as reason:
+                row.missing[self.debezium.label] = str(reason)
+            yield outbox
 
 
 Peers = dict[str, PeerProcess]

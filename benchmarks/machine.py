@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import server
+from benchmarks.debezium.locks import connector_version
 from benchmarks.peers.environments import LIBRARIES, python_version
+from eventstore.devserver.locks import KAFKA_LOCK
+from eventstore.devserver.maven import read_lock
 
 _WRITTEN: Final = (":!benchmarks/results.json", ":!docs")
 """What a run writes itself does not change what is measured."""
@@ -29,11 +32,20 @@ async def describe(dsn: str) -> dict[str, Any]:
         "postgresql": settings.pop("server_version"),
         "settings": settings,
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in ("pg-eventstore", "asyncpg", "pydantic", "pydantic-core")},
+        "packages": {
+            name: version(name) for name in ("pg-eventstore", "asyncpg", "aiokafka", "pydantic", "pydantic-core")
+        },
         "peers": {library.name: library.version for library in LIBRARIES},
         "python_of_peers": python_version(),
+        "kafka": kafka_version(),
+        "debezium": connector_version(),
         "commit": commit(),
     }
+
+
+def kafka_version() -> str:
+    """Return the version of the broker, as locked."""
+    return next(artifact.version for artifact in read_lock(KAFKA_LOCK) if artifact.name == "kafka-clients")
 
 
 def commit() -> str:

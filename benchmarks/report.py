@@ -20,8 +20,8 @@ Entry = dict[str, Any]
 _HEAD: Final = """\
 # Benchmarks
 
-How fast it is, beside raw asyncpg, pgbench and other Python event stores: everything in one run, on the same server
-and the same events. `make bench` measures again and writes this page; nothing on it is written by hand.
+How fast it is, beside raw asyncpg, pgbench, other Python event stores and Debezium: everything in one run, on the same
+servers and the same events. `make bench` measures again and writes this page; nothing on it is written by hand.
 """
 _OVERVIEW: Final = "Every ratio, in multiples of its reach"
 _METHOD: Final = """\
@@ -37,6 +37,10 @@ _METHOD: Final = """\
 - **Peers as their users run them.** Each has a process, an environment and a database of its own, with the versions
   and hashes of `benchmarks/peers/requirements/`, on Python 3.13 (the framework runs on the Python named above), with 32
   connections. Libraries that block are called from threads. What each does is in `benchmarks/peers/`.
+- **What leaves the log** is measured with Apache Kafka in KRaft mode, one broker on the same machine, and with
+  wal_level=logical, which Debezium needs. Debezium is the outbox router of its PostgreSQL connector on Kafka Connect
+  standalone, from Maven Central, locked with checksums in `benchmarks/debezium/`, where its settings are too. Where
+  ways are timed, service, publisher, projector and consumer are processes of their own, as they are in life.
 - **To repeat it:** `make bench`, and `make bench ARGS=--big` for the rows at 10,000,000 events, on a machine that does
   nothing else. `make bench ARGS="--only appends --rounds 5"` measures some rows and leaves the others as they are.
   All samples are in `benchmarks/results.json`.
@@ -84,9 +88,13 @@ def _machine(machine: Entry) -> str:
         f"Measured on {machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['kernel']}, "
         f"the database on {machine['data_directory_on']}; client and server share the machine. PostgreSQL "
         f"{machine['postgresql']} ({settings}). Python {machine['python']}, {packages}; "
-        f"peers on Python {machine['python_of_peers']}; commit `{machine['commit']}`."
+        f"peers on Python {machine['python_of_peers']}; {_kafka(machine)}commit `{machine['commit']}`."
     )
     return fill(told, 120, break_on_hyphens=False) + "\n"
+
+
+def _kafka(machine: Entry) -> str:
+    return f"Apache Kafka {machine['kafka']}, Debezium {machine['debezium']}; " if "kafka" in machine else ""
 
 
 def _table(rows: dict[str, Entry]) -> str:

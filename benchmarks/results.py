@@ -106,8 +106,9 @@ class Row:
             check.ratios = [a / b for a, b in zip(self.samples[over], self.samples[under], strict=True)]
             check.ratio = median(check.ratios)
         else:
-            absent = over if over not in self.samples else under
-            check.reason = self.missing.get(absent or "", "nothing to compare with was measured")
+            absent = (over if over not in self.samples else under) or ""
+            reasons = (reason for subject, reason in self.missing.items() if absent.startswith(subject))
+            check.reason = next(reasons, "nothing to compare with was measured")
         self.checks.append(check)
 
     def compare_with_best(self, ours: str, peers: list[str], *, at_least: float, way: str = "") -> None:

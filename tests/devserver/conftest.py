@@ -57,7 +57,7 @@ def kafka_programs() -> None:
     """Kafka's jars and Java; without them the test is skipped, or fails where CI says that they must be there."""
 
     def get() -> None:
-        kafka._java()
+        kafka.java()
         fetch(read_lock(KAFKA_LOCK), title="Apache Kafka", progress=SilentProgress())
 
     _required("EVENTSTORE_REQUIRE_KAFKA", get)
