@@ -103,16 +103,7 @@ class PostgresLog:
             events = _stored(await self._session.fetch("read_everything", after, up_to, limit))
             last = events[-1] if events else None
             return LogPage(events, last and last.position, last and last.event_id, full=len(events) == limit)
-        rows = await self._session.fetch(
-            "read_all",
-            after,
-            up_to,
-            limit,
-            wanted.categories,
-            wanted.event_types,
-            wanted.recorded_from,
-            *(wanted.slices or (None, None)),
-        )
+        rows = await self._session.fetch("read_all", after, up_to, limit, *_filter(wanted))
         if not rows:
             return LogPage([], None, None, full=False)
         return LogPage(
@@ -144,7 +135,7 @@ class PostgresLog:
         if wants_everything:
             rows = await self._session.fetch("read_everything_on", after, position, limit + (after > 0), run)
         else:
-            rows = await self._session.fetch("read_on", after, position, limit + (after > 0), *wanted, run)
+            rows = await self._session.fetch("read_on", after, position, limit + (after > 0), *_filter(wanted), run)
         at, its_id = (0, 3) if wants_everything else (1, 4)
         if rows and rows[0][at] == after:
             first, *rows = rows
@@ -241,6 +232,11 @@ def _append_arguments(requests: Sequence[AppendRequest]) -> Sequence[Sequence[An
         causations if any(causations) else None,
         occurred,
     )
+
+
+def _filter(wanted: LogRange) -> Sequence[Any]:
+    """Return the parameters that say which events are wanted."""
+    return (wanted.categories, wanted.event_types, wanted.recorded_from, *(wanted.slices or (None, None)))
 
 
 def _stored(rows: Iterable[Sequence[Any]]) -> list[StoredEvent]:

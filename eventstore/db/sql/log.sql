@@ -83,15 +83,16 @@ SELECT {schema}.high_water(), {schema}.server_run(), pg_is_in_recovery()
 
 -- name: read_on
 -- The same as read_all for a reader that goes on at the event at $1, which comes first, without its data, so that the
--- reader sees that it is there still. Nothing comes from another run of a server than $7, which said what $2 is.
+-- reader sees that it is there still. Nothing comes from another run of a server than $9, which said what $2 is.
 WITH page AS MATERIALIZED (
     SELECT ($4::text[] IS NULL OR {schema}.category_of(stream_id) = ANY ($4))
            AND ($5::text[] IS NULL OR event_type = ANY ($5))
-           AND ($6::timestamptz IS NULL OR recorded_at >= $6) AS wanted,
+           AND ($6::timestamptz IS NULL OR recorded_at >= $6)
+           AND ($7::integer IS NULL OR {schema}.slice_of(stream_id) BETWEEN $7 AND $8::integer) AS wanted,
            global_position, stream_id, stream_version, event_id, event_type, schema_version, data, metadata,
            correlation_id, causation_id, occurred_at, recorded_at
       FROM {schema}.events
-     WHERE global_position >= $1 AND global_position <= $2 AND {schema}.server_run() = $7
+     WHERE global_position >= $1 AND global_position <= $2 AND {schema}.server_run() = $9
      ORDER BY global_position
      LIMIT $3
 )
