@@ -144,8 +144,10 @@ class PostgresLog:
         elif event_id is not None:
             raise NotOnLogError
         if not rows:
-            if event_id is None and (await self.settled()).run != run:  # nothing came that shows who answered
-                raise NotOnLogError
+            if event_id is None:  # nothing came that shows who answered
+                answering = await self._session.fetchrow("server_run")
+                if answering is None or answering[0] != run:
+                    raise NotOnLogError
             return LogPage([], None, None, full=False)
         last = rows[-1]
         events = _stored(rows if wants_everything else (row[1:] for row in rows if row[0]))

@@ -81,6 +81,10 @@ SELECT global_position, stream_id, stream_version, event_id, event_type, schema_
 -- The same, with the run of the server that says so, and whether it is a replica, whose word counts for nothing.
 SELECT {schema}.high_water(), {schema}.server_run(), pg_is_in_recovery()
 
+-- name: server_run
+-- The run of the server that answers.
+SELECT {schema}.server_run()
+
 -- name: read_on
 -- The same as read_all for a reader that goes on at the event at $1, which comes first, without its data, so that the
 -- reader sees that it is there still. Nothing comes from another run of a server than $9, which said what $2 is.
