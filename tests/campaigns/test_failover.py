@@ -312,7 +312,7 @@ async def test_followers_that_do_not_look_for_their_event_are_caught(
     async def looks_nowhere(*_: Any) -> None:
         return
 
-    for place in ("subscriptions.following", "subscriptions.reader", "projections.worker", "kafka.publishing"):
+    for place in ("subscriptions.following", "subscriptions.reader", "projections.worker", "kafka.taking_over"):
         monkeypatch.setattr(f"eventstore.{place}.require_on_log", looks_nowhere)
     next_now = LogFollower.next_now
 

@@ -95,7 +95,8 @@ def _filtering(run: Run, one: Made, category: str, window: int) -> Subject:
     query = Queries("eventstore")["read_all"].replace('"eventstore".events', one.table)
 
     async def page(after: int) -> list[Any]:
-        found: list[Any] = await run.connection.fetch(query, after, window, PAGE, [category], None, None)
+        anything_else = [None] * 4
+        found: list[Any] = await run.connection.fetch(query, after, window, PAGE, [category], *anything_else)
         return found
 
     async def subject() -> float:
