@@ -276,7 +276,9 @@ async def test_readers_wait_for_a_chunk_that_is_under_way(store: EventStore, con
     await task
 
     assert len(await log(store)) == 12
-    held = "SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database WHERE locktype = 'advisory' AND datname"
+    held = (
+        "SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database WHERE locktype = 'advisory' AND datname"
+    )
     assert await connection.fetchval(f"{held} = current_database()") == 0
 
 
