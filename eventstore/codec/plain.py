@@ -138,7 +138,8 @@ class _Reader:
             case "int":
                 return {int: _bounds(schema)}
             case "float":
-                return {float: _both(math.isfinite, _bounds(schema))}
+                as_floats = {key: float(schema[key]) for key in _BOUNDS if key in schema}  # as pydantic takes them
+                return {float: _both(math.isfinite, _bounds(as_floats))}
             case "nullable":
                 return {NoneType: None, **self._kinds(schema["schema"], within)}
             case "default" | "definitions":
@@ -152,11 +153,16 @@ class _Reader:
                     raise _NotPlainError
                 return {dict: _named_of(self._kinds(schema["values_schema"], within))}
             case "model":
-                _require_harmless(schema.get("config", {}), _SETTINGS)
-                return {schema["cls"]: self._fields(schema["schema"], within)}
+                return {schema["cls"]: self._model(schema, within)}
             case _ if kind in _VALUES:
                 return _VALUES[kind]
         raise _NotPlainError
+
+    def _model(self, schema: _Schema, depth: int) -> Check:
+        _require_harmless(schema.get("config", {}), _SETTINGS)
+        if schema["cls"].__new__ is not object.__new__:  # which is called without arguments when JSON is read
+            raise _NotPlainError
+        return self._fields(schema["schema"], depth)
 
     def _fields(self, schema: _Schema, depth: int) -> Check:
         if schema["type"] != "model-fields" or schema.get("computed_fields"):

@@ -75,6 +75,7 @@ class _Change:
         async with AsyncExitStack() as stack:
             old_groups = self._publisher.all_groups(self._old.groups)
             tenures = [await self._take_over(group, stack) for group in old_groups]
+            await self._require_unswitched()  # by somebody who was faster, before these were fenced
             for tenure in tenures:
                 if tenure.cursor.closed_for not in {None, self._new.groups}:
                     raise WrongGroupsError(

@@ -6,9 +6,10 @@ import math
 import os
 import random
 from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
-from typing import Annotated, Any, Literal, Optional
+from typing import Annotated, Any, Literal, Optional, Self
 from uuid import UUID
 
 import asyncpg.pgproto.pgproto
@@ -210,6 +211,15 @@ class Constructed(BaseModel):
         super().__init__(**data | {"a": 1})
 
 
+class MadeByItself(BaseModel):
+    """Can be written, and not be read: pydantic makes it without arguments."""
+
+    a: int
+
+    def __new__(cls, a: int) -> Self:  # noqa: ARG004 - what makes it unreadable
+        return super().__new__(cls)
+
+
 class Recursive(BaseModel):
     more: list[Recursive] = []
 
@@ -234,6 +244,7 @@ def field(kind: Any, settings: ConfigDict | None = None) -> type[BaseModel]:
         Constructed,
         Recursive,
         Holding,
+        MadeByItself,
         RootModel[int],
         field(Any),
         field(object),
@@ -285,6 +296,16 @@ def test_a_model_that_could_change_a_value_is_not_plain(model: type[BaseModel]) 
 )
 def test_a_model_that_changes_nothing_is_plain(model: type[BaseModel]) -> None:
     assert is_plain(model)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "value"),
+    [(Field(lt=Decimal("0.7")), 0.7), (Field(gt=Decimal("0.1")), 0.1), (Field(lt=2**53 + 1), 2.0**53)],
+    ids=str,
+)
+def test_the_bounds_of_a_float_are_floats(bounds: Any, value: float) -> None:
+    """Pydantic rounds them; compared as they were written, a value could be stored and not be read again."""
+    assert not is_taken(field(Annotated[float, bounds]).model_construct(a=value))
 
 
 def test_a_cached_property_and_a_rebuilt_model_are_seen() -> None:
