@@ -1,0 +1,107 @@
+"""What can stop a publisher."""
+
+from __future__ import annotations
+
+from eventstore.errors.tree import ConfigurationError, EventStoreError
+
+
+class MissingTopicError(ConfigurationError):
+    """A Kafka topic does not exist, and the publisher was told not to make it."""
+
+    def __init__(self, topic: str) -> None:
+        self.topic = topic
+        super().__init__(
+            f"the Kafka topic {topic!r} does not exist: create it, or let the publisher create it (create_topics=True)"
+        )
+
+
+class TopicConfigurationError(ConfigurationError):
+    """A Kafka topic's settings would lose or reorder events: the message names the setting and its right value."""
+
+    def __init__(self, topic: str, problem: str) -> None:
+        self.topic = topic
+        self.problem = problem
+        super().__init__(f"the Kafka topic {topic!r} is not fit: {problem}")
+
+
+class UnroutableEventError(ConfigurationError):
+    """A publisher's route gives an event no name that a topic can have: mend `topic=`, nothing was skipped."""
+
+    def __init__(self, publisher: str, category: str | None, event_type: str | None, problem: str) -> None:
+        self.publisher = publisher
+        self.category = category
+        self.event_type = event_type
+        self.problem = problem
+        about = "" if category is None else f" for the category {category!r}"
+        super().__init__(f"{problem}{about}")
+
+
+class MessageTooLargeError(EventStoreError):
+    """An event is larger than the broker accepts: raise the topic's max.message.bytes, nothing was skipped."""
+
+    def __init__(self, topic: str, stream_id: str, stream_version: int, size: int, limit: int) -> None:
+        self.topic = topic
+        self.stream_id = stream_id
+        self.stream_version = stream_version
+        self.size = size
+        self.limit = limit
+        super().__init__(
+            f"version {stream_version} of {stream_id!r} takes {size} bytes, the topic {topic!r} accepts {limit}: raise "
+            "max.message.bytes of the topic (and the publisher's max_request_size); nothing was skipped"
+        )
+
+
+class HangingTransactionError(EventStoreError):
+    """A Kafka transaction stays open on a cursor topic longer than the broker allows: it must be ended by hand."""
+
+    def __init__(self, topic: str, seconds: float) -> None:
+        self.topic = topic
+        self.seconds = seconds
+        super().__init__(
+            f"a transaction has held the Kafka topic {topic!r} open for more than {seconds:.0f} s: find it with "
+            "`kafka-transactions.sh find-hanging`, and end it with its `abort` command"
+        )
+
+
+class WrongGroupsError(ConfigurationError):
+    """A publisher is split into another number of groups than is declared: nothing is published until they agree."""
+
+    def __init__(self, publisher: str, declared: int, found: int, *, changing: bool = False) -> None:
+        self.publisher = publisher
+        self.declared = declared
+        self.found = found
+        if changing:
+            problem = (
+                f"is being split into {found} group(s), and that has not come to its end: run `eventstore publisher "
+                f"regroup {publisher}` again, with groups={found} declared"
+            )
+        else:
+            problem = (
+                f"has {found} group(s), but {declared} declared: declare groups={found}, or stop its instances and run "
+                f"`eventstore publisher regroup {publisher}`"
+            )
+        super().__init__(f"publisher {publisher!r} {problem}")
+
+
+class TooManyUnpublishedStreamsError(EventStoreError):
+    """A publisher would park one stream more than it may: look at what they have in common; nothing was skipped."""
+
+    def __init__(self, publisher: str, limit: int, stream_id: str, reason: str) -> None:
+        self.publisher = publisher
+        self.limit = limit
+        self.stream_id = stream_id
+        self.reason = reason
+        super().__init__(
+            f"publisher {publisher!r} has {limit} parked streams, and stops before it parks {stream_id!r} ({reason}): "
+            "see `eventstore publisher parked`, mend the cause and `eventstore publisher unpark` them, or raise "
+            "max_parked"
+        )
+
+
+class NotParkedByPublisherError(EventStoreError, LookupError):
+    """A stream is not among those that a publisher has parked: see `eventstore publisher parked`."""
+
+    def __init__(self, publisher: str, stream_id: str) -> None:
+        self.publisher = publisher
+        self.stream_id = stream_id
+        super().__init__(f"publisher {publisher!r} has not parked {stream_id!r}: see `eventstore publisher parked`")
