@@ -128,7 +128,7 @@ class Caller:
         new = f"new-{number:05}"
         if campaign.chance.random() < self._transactions:
             attempt = campaign.ledger.attempt(name, {self._stream: 1, new: 2}, with_sql=True)
-            cut = campaign.proxy.cut_at(f"{name}/".encode(), how.when, at=b"COMMIT", again=self._stream.encode())
+            cut = campaign.proxy.cut_at(f"{name}/".encode(), how.when, at=b"COMMIT")
         else:
             attempt = campaign.ledger.attempt(name, {campaign.chance.choice([new, self._stream]): 2})
             cut = campaign.proxy.cut_at(f"{name}/".encode(), how.when)
@@ -141,7 +141,7 @@ class Caller:
             if campaign.kills:
                 await self._kill(cut, call)
             elif how.is_held:
-                await self._until_met(cut, call, observer)
+                await self._until_met(name, cut, call, observer)
             await held.aclose()
             await call
         campaign.cuts[how] += cut.happened.is_set()
@@ -154,12 +154,15 @@ class Caller:
         await self._campaign.server.kill()
         await self._campaign.server.start()
 
-    async def _until_met(self, cut: Cut, call: asyncio.Task[Answer], observer: asyncpg.Connection) -> None:
-        """Return once the repetition waits for the transaction that is held, or the call has its answer."""
-        await first_of(cut.came_again, call)
+    async def _until_met(self, name: str, cut: Cut, call: asyncio.Task[Answer], observer: asyncpg.Connection) -> None:
+        """Return once a repetition waits for the transaction that is held, or there is none to wait for.
+
+        There is none when the server has answered all the same: the batch found the stream busy, for instance.
+        """
+        await first_of(cut.happened, call)
         deadline = asyncio.get_running_loop().time() + MEETING_SECONDS
-        while not call.done() and asyncio.get_running_loop().time() < deadline:
-            if await is_waited_for(observer):
+        while not (call.done() or cut.is_answered) and asyncio.get_running_loop().time() < deadline:
+            if await is_waited_for(observer, name):
                 self._campaign.met += 1
                 return
             await asyncio.sleep(POLL_SECONDS)
