@@ -15,6 +15,7 @@ pytest_plugins = [
     "fixtures.postgres",
     "fixtures.postgres15",
     "fixtures.campaigns",
+    "fixtures.parking",
     "fixtures.kafka",
     "fixtures.relay",
     "fixtures.stores",
