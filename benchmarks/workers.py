@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from benchmarks.domain import Deposited
@@ -31,7 +31,7 @@ def projector(
 
 
 def balances(name: str, note: Callable[[str], None] | None = None) -> Projection:
-    """Return the projection that upserts a row for each deposit.
+    """Return the projection that upserts a row for each deposit, batch by batch.
 
     Args:
         name: Its name.
@@ -39,10 +39,11 @@ def balances(name: str, note: Callable[[str], None] | None = None) -> Projection
     """
     projection = Projection(name, setup=BALANCES)
 
-    @projection.on(Deposited)  # the only place to change where batches are handled at once
-    async def upsert(event: RecordedEvent[Deposited], ctx: ProjectionContext) -> None:
+    @projection.on_batch(Deposited)
+    async def upsert(events: Sequence[RecordedEvent[Deposited]], ctx: ProjectionContext) -> None:
         if note is not None:
-            note(event.data.reference)
-        await ctx.connection.execute(UPSERT, event.stream_id, event.data.amount)
+            for event in events:
+                note(event.data.reference)
+        await ctx.connection.executemany(UPSERT, [(event.stream_id, event.data.amount) for event in events])
 
     return projection

@@ -109,6 +109,14 @@ class Budget:
             self._waiting.popleft()
 
 
+async def ended(task: asyncio.Task[Any]) -> None:
+    """Cancel a task, wait until it is over, and drop what it ended with."""
+    task.cancel()
+    await asyncio.wait({task})
+    if not task.cancelled():
+        task.exception()
+
+
 @asynccontextmanager
 async def running(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """Run coroutines in the background of the block and cancel them at its end; if one fails, the block ends with it.

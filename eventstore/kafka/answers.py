@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from aiokafka.errors import KafkaError
 
 from eventstore.errors import UnavailableError
+from eventstore.lifecycle import ended
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -114,11 +115,3 @@ async def finished(work: Coroutine[Any, Any, T], within: float) -> T:
         finally:
             await ended(task)
         raise
-
-
-async def ended(task: asyncio.Task[Any]) -> None:
-    """Cancel a task, wait until it is over, and drop what it ended with."""
-    task.cancel()
-    await asyncio.wait({task})
-    if not task.cancelled():
-        task.exception()

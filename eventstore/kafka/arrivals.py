@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from eventstore.db.database import ConnectionSession
     from eventstore.kafka.places import Places
 
-_REMEMBERED: Final = 100_000
+_REMEMBERED: Final = 16_384
 """Streams whose last version is kept in memory, so that it need not be asked for."""
 
 

@@ -13,17 +13,17 @@ Nothing is inferred from an exception: whether a transaction was committed is wh
 from __future__ import annotations
 
 import logging
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from typing import TYPE_CHECKING, Final
 
 from eventstore.errors import EventStoreError
-from eventstore.kafka.ahead import one_ahead
 from eventstore.kafka.packing import Packer, Part
 from eventstore.kafka.relaying import Relay
 from eventstore.kafka.taking_over import taken_over
 from eventstore.lifecycle import Backoff, running
 from eventstore.store.log import LogRange
 from eventstore.subscriptions import LogFollower, Progress
+from eventstore.subscriptions.ahead import one_ahead
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -94,7 +94,8 @@ class GroupWorker:
                 batch=stretch_of(self._group),
                 name=self._group.checkpoint_name,
             )
-            parts = await stack.enter_async_context(one_ahead(packer.parts(follower)))
+            packed = await stack.enter_async_context(aclosing(packer.parts(follower)))
+            parts = await stack.enter_async_context(one_ahead(packed))
             await stack.enter_async_context(running(tenure.mirror.keep()))
             self.progress.reached(start.position)
             self.progress.enter("working")

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final
 from eventstore.kafka.answers import finished
 
 if TYPE_CHECKING:
-    from eventstore.kafka.ahead import OneAhead
     from eventstore.kafka.packing import Part
     from eventstore.kafka.taking_over import Tenure
+    from eventstore.subscriptions.ahead import OneAhead
 
 CARRY_SECONDS: Final = 1.0
 """How long the cursor may stay behind events that nobody wanted."""
@@ -53,7 +53,7 @@ class Relay:
             UnavailableError: Whether the last transaction was committed is unknown.
         """
         while True:
-            part = await parts.next(self._patience())
+            part = await parts.within(self._patience())
             if part is None or self._says_nothing(part):
                 if part is not None:
                     self._carry(part)

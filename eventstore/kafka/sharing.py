@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING
 from typing_extensions import override
 
 from eventstore.errors import EventStoreError
-from eventstore.kafka.answers import ended
 from eventstore.kafka.group_worker import LONGEST_BACKOFF, GroupWorker
-from eventstore.lifecycle import Backoff
+from eventstore.lifecycle import Backoff, ended
 from eventstore.subscriptions import Checkpoints, Progress
 from eventstore.subscriptions.leases import new_owner
 

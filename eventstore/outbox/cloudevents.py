@@ -1,7 +1,7 @@
 """Stored events as messages and back: CloudEvents 1.0 in binary mode, the payload untouched, the rest in headers.
 
 The round trip is exact: what `read_event` returns equals what the log holds, microseconds included. This is the hot
-path of publishing, so what repeats (a stream's headers, a type's headers) is built once and kept.
+path of publishing, so what repeats is built once and kept: a type's headers here, a stream's by whoever sends.
 
     header                          from
     ce_id, ce_type                  event_id, event_type
@@ -25,8 +25,6 @@ from eventstore.codec import StoredEvent
 Headers: TypeAlias = list[tuple[str, bytes]]
 
 _FIXED: Final[Headers] = [("ce_specversion", b"1.0"), ("content-type", b"application/json")]
-_REMEMBERED: Final = 65_536
-"""Streams whose headers are kept; at some 500 bytes each, 32 MiB at the most."""
 
 
 class CloudEvents:
@@ -38,14 +36,24 @@ class CloudEvents:
 
     def __init__(self, source: str) -> None:
         self._source = source
-        self._by_stream: dict[str, Headers] = {}
         self._by_type: dict[tuple[str, int], Headers] = {}
 
-    def headers(self, event: StoredEvent) -> Headers:
-        """Return an event's headers, a new list."""
+    def of_stream(self, stream_id: str) -> Headers:
+        """Return the headers that all events of a stream have."""
+        written = stream_id.encode()
+        source = f"{self._source}/{quote(stream_id)}".encode()
+        return [("ce_source", source), ("ce_subject", written), ("stream_id", written)]
+
+    def headers(self, event: StoredEvent, of_stream: Headers) -> Headers:
+        """Return an event's headers, a new list.
+
+        Args:
+            event: The event.
+            of_stream: What `of_stream` returns for its stream.
+        """
         (
             position,
-            stream_id,
+            _,
             stream_version,
             event_id,
             event_type,
@@ -59,7 +67,7 @@ class CloudEvents:
         ) = event
         headers = [
             *(self._by_type.get((event_type, schema_version)) or self._of_type(event_type, schema_version)),
-            *(self._by_stream.get(stream_id) or self._of_stream(stream_id)),
+            *of_stream,
             ("ce_id", str(event_id).encode()),
             ("ce_time", occurred_at.isoformat().encode()),
             ("recorded_at", recorded_at.isoformat().encode()),
@@ -73,14 +81,6 @@ class CloudEvents:
         if metadata is not None:
             headers.append(("metadata", metadata.encode()))
         return headers
-
-    def _of_stream(self, stream_id: str) -> Headers:
-        if len(self._by_stream) >= _REMEMBERED:
-            self._by_stream.clear()
-        written = stream_id.encode()
-        source = f"{self._source}/{quote(stream_id)}".encode()
-        headers = [("ce_source", source), ("ce_subject", written), ("stream_id", written)]
-        return self._by_stream.setdefault(stream_id, headers)
 
     def _of_type(self, event_type: str, schema_version: int) -> Headers:
         headers = [*_FIXED, ("ce_type", event_type.encode()), ("schema_version", b"%d" % schema_version)]

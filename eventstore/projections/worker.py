@@ -22,6 +22,7 @@ from eventstore.projections.runs import Runs
 from eventstore.projections.stretches import ALL, LogStretch
 from eventstore.store.log import LogRange
 from eventstore.subscriptions import Checkpoint, Leases, LogFollower
+from eventstore.subscriptions.ahead import one_ahead
 from eventstore.subscriptions.checkpoints import require_on_log
 from eventstore.subscriptions.progress import Progress
 
@@ -85,9 +86,11 @@ class ProjectionWorker:
             checkpoint = replace(checkpoint, epoch=lease.epoch)
             wanted = LogRange(event_types=runner.event_types)
             perseverance = Perseverance(runner, self._runs, on_done=self._note_done)
-            async for batch in LogFollower(self._store.log, checkpoint, wanted=wanted, batch=BATCH, name=self._name):
-                await perseverance.apply(LogStretch(self._name, batch.events, checkpoint, batch.checkpoint, BATCH))
-                checkpoint = batch.checkpoint
+            follower = LogFollower(self._store.log, checkpoint, wanted=wanted, batch=BATCH, name=self._name)
+            async with one_ahead(follower) as batches:
+                async for batch in batches:
+                    await perseverance.apply(LogStretch(self._name, batch.events, checkpoint, batch.checkpoint, BATCH))
+                    checkpoint = batch.checkpoint
 
     def _note_done(self, part: LogStretch) -> None:
         self.progress.reached(part.to.position, events=len(part.events))

@@ -61,7 +61,8 @@ class Checkpoints:
         """Move a checkpoint on from where this reader left it.
 
         Raises:
-            LeaseLostError: Somebody else has moved it, or holds a later epoch.
+            LeaseLostError: Somebody else has moved it, or holds a later epoch; or the event that it is moved to is not
+                on the log where it is kept, as after a failover: look again.
         """
         moved = await self._session.fetchrow(
             "save_checkpoint", name, to.position, to.event_id, to.epoch, since.position
@@ -90,7 +91,7 @@ class Checkpoints:
         """Move a checkpoint that was claimed to a place that it has not passed; again to where it is, it stays.
 
         Raises:
-            LeaseLostError: Somebody else has claimed, reset or deleted it.
+            LeaseLostError: Somebody else has claimed, reset or deleted it; or as `advance`.
         """
         row = await self._session.fetchrow("move_checkpoint", name, to.position, to.event_id, to.epoch)
         if row is None:

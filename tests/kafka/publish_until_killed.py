@@ -20,6 +20,7 @@ async def main(dsn: str, brokers: str, prefix: str) -> None:
             await publisher.progress.until(lambda: publisher.progress.position > said)  # noqa: B023 - awaited in this turn
             said = publisher.progress.position
             print(said, flush=True)  # noqa: T201 - it is a program
+        await running  # it has failed, and says why
 
 
 if __name__ == "__main__":

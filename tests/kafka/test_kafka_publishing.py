@@ -43,14 +43,19 @@ async def test_what_arrives_is_what_the_log_holds(kafka: Kafka, store: EventStor
     assert await kafka.events(kafka.orders) == await store.log.events_by_ids("order-1", result.event_ids)
 
 
-async def test_key_partition_and_time_follow_from_the_event(kafka: Kafka, store: EventStore) -> None:
-    await fill(store, streams=12, events=1)
+@pytest.mark.parametrize("remembered", [16_384, 2])
+async def test_key_partition_and_time_follow_from_the_event_however_many_streams_are_remembered(
+    kafka: Kafka, store: EventStore, monkeypatch: pytest.MonkeyPatch, remembered: int
+) -> None:
+    monkeypatch.setattr("eventstore.kafka.packing._REMEMBERED", remembered)
+    await fill(store, streams=12, events=2)
     await publish_all(kafka, store)
     for record in await kafka.committed(kafka.orders):
         headers = dict(record.headers)
         assert record.key == headers["stream_id"]
         assert record.partition == partition_of(record.key, 3)
-        (event,) = await store.read_stream(record.key.decode()).to_list()
+        version = int(headers["stream_version"])
+        (event,) = await store.read_stream(record.key.decode(), from_version=version, limit=1).to_list()
         assert record.timestamp == int(event.recorded_at.timestamp() * 1000)
 
 

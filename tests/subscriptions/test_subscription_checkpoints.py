@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from eventstore import NO_STREAM, EventStore
+from eventstore import NO_STREAM, EventStore, NewEvent
 from eventstore.errors import LeaseLostError, LogMismatchError
 from eventstore.subscriptions import Checkpoint, Checkpoints
 from eventstore.subscriptions.checkpoints import require_on_log
@@ -19,8 +19,10 @@ C = Checkpoint(3, uuid.uuid4(), 1)
 
 
 @pytest.fixture
-def checkpoints(store: EventStore) -> Checkpoints:
-    """The checkpoints of an empty store."""
+async def checkpoints(store: EventStore) -> Checkpoints:
+    """The checkpoints of a store whose log has the events of A, B and C."""
+    events = [NewEvent(placed(), event_id=one.event_id) for one in (A, B, C)]
+    await store.append("order-1", events, expected_version=NO_STREAM)
     return Checkpoints(store.database)
 
 
@@ -63,6 +65,19 @@ async def test_an_earlier_epoch_does_not_move_it(checkpoints: Checkpoints) -> No
     await checkpoints.advance("r", since=A, to=Checkpoint(2, B.event_id, 6))
 
     assert await checkpoints.load("r") == Checkpoint(2, B.event_id, 6)
+
+
+async def test_it_does_not_move_to_an_event_that_is_not_on_the_log_where_it_is_kept(checkpoints: Checkpoints) -> None:
+    """A batch was read from a server, and is applied on another one: a failover has lost the batch's events."""
+    lost = Checkpoint(B.position, uuid.uuid4(), B.epoch)
+    with pytest.raises(LeaseLostError):
+        await checkpoints.advance("r", since=Checkpoint(), to=lost)
+    await checkpoints.advance("r", since=Checkpoint(), to=A)
+    for move in (checkpoints.advance("r", since=A, to=lost), checkpoints.move("r", lost)):
+        with pytest.raises(LeaseLostError):
+            await move
+
+    assert await checkpoints.load("r") == A
 
 
 async def test_of_many_that_move_it_at_once_one_does(checkpoints: Checkpoints) -> None:

@@ -5,9 +5,12 @@
 SELECT global_position, event_id, epoch FROM {schema}.checkpoints WHERE name = $1
 
 -- name: save_checkpoint
--- Move a checkpoint from where its owner left it ($5, 0 for none) to another event, by compare-and-set on position and epoch.
+-- Move a checkpoint from where its owner left it ($5, 0 for none) to another event, by compare-and-set on position and
+-- epoch; that event must be on the log here and now, where the effect is: it was read from another server, perhaps.
 INSERT INTO {schema}.checkpoints AS kept (name, global_position, event_id, epoch)
-SELECT $1, $2, $3, $4 WHERE $5::bigint = 0 OR EXISTS (SELECT FROM {schema}.checkpoints WHERE name = $1)
+SELECT $1, $2, $3, $4
+ WHERE ($5::bigint = 0 OR EXISTS (SELECT FROM {schema}.checkpoints WHERE name = $1))
+   AND ($3::uuid IS NULL OR EXISTS (SELECT FROM {schema}.events WHERE global_position = $2 AND event_id = $3))
     ON CONFLICT (name) DO UPDATE
        SET global_position = excluded.global_position, event_id = excluded.event_id, epoch = excluded.epoch,
            updated_at = clock_timestamp()
@@ -150,9 +153,11 @@ VALUES ($1, $2, $3, $4)
 RETURNING global_position, event_id, epoch
 
 -- name: move_checkpoint
--- Move a checkpoint on, by compare-and-set on the epoch that claimed it; moved again to where it is, it stays.
+-- Move a checkpoint on, by compare-and-set on the epoch that claimed it; moved again to where it is, it stays. As above,
+-- to an event that is on the log here and now.
 UPDATE {schema}.checkpoints SET global_position = $2, event_id = $3, updated_at = clock_timestamp()
  WHERE name = $1 AND epoch = $4 AND global_position <= $2
+   AND ($3::uuid IS NULL OR EXISTS (SELECT FROM {schema}.events WHERE global_position = $2 AND event_id = $3))
 RETURNING global_position
 
 -- name: reset_checkpoint
