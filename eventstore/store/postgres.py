@@ -58,7 +58,9 @@ class PostgresLog:
         return self._pooled
 
     async def append(self, requests: Sequence[AppendRequest], *, wait: bool) -> list[AppendOutcome]:
-        """Carry out appends in one round trip; see the SQL function `append`."""
+        """Carry out appends in one round trip; see the SQL functions `append` and `append_one`."""
+        if len(requests) == 1 and len(requests[0].events) == 1 and not requests[0].look_up_ids:
+            return [await self._append_one(requests[0], wait=wait)]
         row = await self._session.fetchrow("append", wait, *_append_arguments(requests))
         outcomes, versions, positions = cast("Sequence[Any]", row)
         answers: list[AppendOutcome] = []
@@ -70,6 +72,11 @@ class PostgresLog:
                 position = positions[appended - 1]
             answers.append(AppendOutcome(kind, version, position))
         return answers
+
+    async def _append_one(self, request: AppendRequest, *, wait: bool) -> AppendOutcome:
+        stream_id, _, expected, ((*columns, _),), _ = request
+        row = await self._session.fetchrow("append_one", wait, stream_id, expected, *columns)
+        return AppendOutcome(*cast("Sequence[Any]", row))
 
     async def events_by_ids(self, stream_id: str, event_ids: Sequence[UUID]) -> list[StoredEvent]:
         """Return the stream's events that have one of these ids, by version."""

@@ -295,6 +295,66 @@ $$;
 
 COMMENT ON FUNCTION {schema}.append IS 'Carries out appends in order: lock, read, check, announce, insert.';
 
+-- The same for one append of one event, as it comes where nobody else is appending just now: half of the work, because
+-- no arrays are taken apart. Only what is to be expected is done here, an append to a stream that is there, at the
+-- version that it has; whatever else there is to decide is decided in one place, above.
+CREATE FUNCTION {schema}.append_one(
+    p_wait boolean,
+    p_stream_id text,
+    p_expected_version bigint,
+    p_event_id uuid,
+    p_event_type text,
+    p_schema_version integer,
+    p_data text,
+    p_metadata text,
+    p_correlation_id text,
+    p_causation_id text,
+    p_occurred_at timestamptz,
+    OUT outcome text,
+    OUT version bigint,
+    OUT drawn bigint
+)
+    LANGUAGE plpgsql
+    -- As above.
+    SET plan_cache_mode = force_generic_plan
+    SET enable_seqscan = off
+AS $$
+DECLARE
+    last_recorded_at timestamptz;
+BEGIN
+    IF p_wait THEN
+        PERFORM FROM {schema}.streams WHERE stream_id = p_stream_id FOR NO KEY UPDATE;
+    ELSE
+        PERFORM FROM {schema}.streams WHERE stream_id = p_stream_id FOR NO KEY UPDATE SKIP LOCKED;
+    END IF;
+    IF FOUND THEN
+        SELECT e.stream_version, e.recorded_at INTO version, last_recorded_at
+          FROM {schema}.events e WHERE e.stream_id = p_stream_id ORDER BY e.stream_version DESC LIMIT 1;
+        IF version = p_expected_version OR version > 0 AND p_expected_version < 0 THEN
+            -- step: announce
+            PERFORM {schema}.take_low_water_lock();
+            outcome := 'appended';
+            version := version + 1;
+            -- step: insert
+            INSERT INTO {schema}.events
+                   (stream_id, stream_version, event_id, event_type, schema_version, data, metadata,
+                    correlation_id, causation_id, occurred_at, recorded_at)
+            VALUES (p_stream_id, version, p_event_id, p_event_type, p_schema_version, p_data::json, p_metadata::json,
+                    p_correlation_id, p_causation_id, p_occurred_at, greatest(clock_timestamp(), last_recorded_at))
+            RETURNING global_position INTO drawn;
+            RETURN;
+        END IF;
+    END IF;
+    SELECT outcomes[1], versions[1], positions[1] INTO outcome, version, drawn
+      FROM {schema}.append(
+               p_wait, ARRAY[p_stream_id], ARRAY[1], ARRAY[p_expected_version], NULL, NULL, NULL, ARRAY[p_event_id],
+               ARRAY[p_event_type], ARRAY[p_schema_version], ARRAY[p_data], ARRAY[p_metadata], ARRAY[p_correlation_id],
+               ARRAY[p_causation_id], ARRAY[p_occurred_at]);
+END
+$$;
+
+COMMENT ON FUNCTION {schema}.append_one IS 'Carries out one append of one event, as append does.';
+
 -- --- guards --------------------------------------------------------------------------------------------------------
 
 CREATE FUNCTION {schema}.refuse_change() RETURNS trigger

@@ -33,6 +33,11 @@ SCENES = {
     "one stream, both expect it to be new": Scene(one_stream=True, expected=(0,)),
     "two streams, one writer rolls back": Scene(one_stream=False, keep=(False, True)),
     "one stream, one writer rolls back": Scene(one_stream=True, keep=(False, True)),
+    "one stream that is there, single events": Scene(one_stream=True, events=(1,), is_begun=True),
+    "two streams that are there, single events": Scene(one_stream=False, events=(1,), is_begun=True),
+    "one stream that is there, both expect it as it is": Scene(
+        one_stream=True, expected=(1,), events=(1,), is_begun=True
+    ),
 }
 
 

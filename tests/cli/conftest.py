@@ -67,8 +67,8 @@ def store_raw(sql: Sql) -> StoreRaw:
     """Append an event as other code than this would have stored it."""
 
     def append(stream: str, *, after: int, event_type: str, schema_version: int, data: str) -> None:
-        [(outcomes, _, _)] = sql(ONE_EVENT, stream, after, event_type, schema_version, data)
-        assert outcomes == ["appended"]
+        [(outcome, _, _)] = sql(ONE_EVENT, stream, after, event_type, schema_version, data)
+        assert outcome == "appended"
 
     return append
 

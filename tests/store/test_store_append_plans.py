@@ -86,6 +86,23 @@ async def test_every_statement_of_the_append_function_uses_its_index(dsn: str, *
     assert [scan for scan in scanned if scan[1] is None] == []
 
 
+@pytest.mark.parametrize("wait", [False, True])
+async def test_every_statement_of_the_function_for_one_append_uses_its_index(dsn: str, *, wait: bool) -> None:
+    query = Queries("eventstore")["append_one"]
+    async with connected(dsn) as connection:
+        plans: list[str] = []
+        connection.add_log_listener(lambda _, message: plans.append(str(message)))
+        await explain_everything(connection)
+        for number in range(10):  # as above
+            for expected in (number, 99):
+                columns = (uuid7(), "OrderPlaced", 2, "{}", None, None, None, NOW)
+                await connection.fetch(query, wait, "order-1", expected, *columns)
+
+    scanned = [scan for plan in plans for scan in scans(plan)]
+    assert {"streams", "events"} <= {table for table, _ in scanned}
+    assert [scan for scan in scanned if scan[1] is None] == []
+
+
 async def explain_everything(connection: asyncpg.Connection) -> None:
     """Have the server send the plan of every statement, those inside functions too."""
     try:

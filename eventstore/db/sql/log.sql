@@ -5,6 +5,10 @@
 SELECT outcomes, versions, positions
   FROM {schema}.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 
+-- name: append_one
+-- Carry out one append of one event; see the function.
+SELECT outcome, version, drawn FROM {schema}.append_one($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+
 -- name: events_by_ids
 -- The events of a stream that have one of these ids, by version.
 SELECT global_position, stream_id, stream_version, event_id, event_type, schema_version, data::text, metadata::text,
