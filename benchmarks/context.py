@@ -38,6 +38,7 @@ class Sizes:
         read_by_peers: The same for peers, some of which take minutes to write more.
         big: Events of the big log.
         small: Events of the log it is held against.
+        between_checkpoints: How long after a checkpoint the time between two of them begins, in seconds.
         published: Events of the backlog that is published.
         projected: Events of the log that a projection catches up on.
         paced: How long events are appended at a steady rate, in seconds.
@@ -53,6 +54,7 @@ class Sizes:
     read_by_peers: int
     big: int
     small: int
+    between_checkpoints: float
     published: int
     projected: int
     paced: float
@@ -60,9 +62,37 @@ class Sizes:
 
 
 FULL = Sizes(
-    3.0, 10_000, 100_000, 1_000, 100_000, 1_000_000, 25_000, 10_000_000, 10_000, 200_000, 50_000, 10.0, 1_000_000
+    seconds=3.0,
+    long_stream=10_000,
+    many_appends=100_000,
+    window=1_000,
+    imported=100_000,
+    read=1_000_000,
+    read_by_peers=25_000,
+    big=10_000_000,
+    small=10_000,
+    between_checkpoints=24.0,
+    published=200_000,
+    projected=50_000,
+    paced=10.0,
+    relayed=1_000_000,
 )
-QUICK = Sizes(0.3, 1_000, 2_000, 200, 5_000, 20_000, 2_000, 200_000, 10_000, 5_000, 1_000, 0.5, 5_000)
+QUICK = Sizes(
+    seconds=0.3,
+    long_stream=1_000,
+    many_appends=2_000,
+    window=200,
+    imported=5_000,
+    read=20_000,
+    read_by_peers=2_000,
+    big=200_000,
+    small=10_000,
+    between_checkpoints=0.3,
+    published=5_000,
+    projected=1_000,
+    paced=0.5,
+    relayed=5_000,
+)
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from contextlib import AsyncExitStack
+from statistics import median
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
@@ -27,6 +28,14 @@ if TYPE_CHECKING:
 CALLERS: Final = 32
 RECENT: Final = 1_000
 """So many of the newest streams are loaded."""
+
+AFTER: Final = "right after a checkpoint"
+BETWEEN: Final = "between two checkpoints"
+
+_WRITTEN: Final = """
+SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn AS wal, last_value AS events
+  FROM eventstore.events_global_position_seq
+"""
 
 
 def kept_name(events: int) -> str:
@@ -79,7 +88,7 @@ async def recent(context: Context) -> Row:
 
 
 async def old(context: Context) -> Row:
-    """Measure appends to streams drawn from the whole log, each round right after a checkpoint."""
+    """Measure appends to streams drawn from the whole log, right after a checkpoint and between two of them."""
     sizes = context.sizes
     row = Row(
         "big-old",
@@ -92,19 +101,58 @@ async def old(context: Context) -> Row:
     async with AsyncExitStack() as stack:
         for events, dsn in ((sizes.big, await filled(context)), (sizes.small, await _small(context, stack))):
             store = await stack.enter_async_context(ours.opened(dsn))
-            name = f"append at {events:,}"
-            subjects[name] = _appending_to_old(context, store, dsn, events // PER_STREAM, written.setdefault(name, []))
+            for phase, seconds in ((AFTER, 0.0), (BETWEEN, sizes.between_checkpoints)):
+                name = f"append at {events:,}, {phase}"
+                log = _OldStreams(context, store, dsn, events // PER_STREAM)
+                subjects[name] = log.appending(seconds, written.setdefault(name, []))
         await context.run(row, subjects)
         shown = await server.settings(context.databases.admin_dsn)
-    big_name, small_name = f"append at {sizes.big:,}", f"append at {sizes.small:,}"
-    row.compare("cost of one append", "append", small_name, big_name, at_most=2)
-    told = "; ".join(f"{name}: {max(figures):,.0f} bytes of WAL each" for name, figures in written.items())
+    for phase in (AFTER, BETWEEN):
+        big, small = f"append at {sizes.big:,}, {phase}", f"append at {sizes.small:,}, {phase}"
+        row.compare(f"cost of one append, {phase}", phase, small, big, at_most=2)
+    told = "; ".join(f"{name}: {median(figures):,.0f}" for name, figures in written.items())
     row.notes.append(
-        "Each round begins right after a checkpoint, its dearest moment: the first change of a page writes the whole "
-        f"page to the WAL, and random streams change ever new pages. {told}. shared_buffers {shown['shared_buffers']}, "
-        f"max_wal_size {shown['max_wal_size']}, {CALLERS} callers."
+        "Right after a checkpoint an append is dearest: the first change of a page then writes the whole page to the "
+        "WAL, and random streams change ever new pages (the index by stream, and the row that is locked). The later "
+        f"phase begins {sizes.between_checkpoints:.0f} s after a checkpoint, of the same work. Bytes of WAL for an "
+        f"append, medians: {told}. shared_buffers {shown['shared_buffers']}, max_wal_size {shown['max_wal_size']}, "
+        f"{CALLERS} callers."
     )
     return row
+
+
+class _OldStreams:
+    """A log whose streams are appended to, drawn from all of them."""
+
+    def __init__(self, context: Context, store: EventStore, dsn: str, streams: int) -> None:
+        chance = context.chance
+        self._race = racing(context, CALLERS, ours.appender_to(store, lambda: stream_name(chance.randrange(streams))))
+        self._dsn = dsn
+
+    def appending(self, seconds: float, written: list[float]) -> Subject:
+        """Return what measures appends from some seconds after a checkpoint on.
+
+        Args:
+            seconds: How long the same work goes on before.
+            written: Hears how many bytes of WAL an append took.
+        """
+
+        async def subject() -> float:
+            connection = await asyncpg.connect(self._dsn)
+            try:
+                await connection.execute("CHECKPOINT")
+                began = time.perf_counter()
+                while time.perf_counter() < began + seconds:
+                    await self._race()
+                wal, events = await connection.fetchrow(_WRITTEN)
+                rate = await self._race()
+                wal_now, events_now = await connection.fetchrow(_WRITTEN)
+                written.append(float(wal_now - wal) / max(events_now - events, 1))
+                return rate
+            finally:
+                await connection.close()
+
+        return subject
 
 
 async def _small(context: Context, stack: AsyncExitStack) -> str:
@@ -123,26 +171,5 @@ def _loading(context: Context, store: EventStore, streams: int) -> Subject:
             await ours.load(store, chance.choice(keys))
             loads += 1
         return loads / (time.perf_counter() - began)
-
-    return subject
-
-
-def _appending_to_old(context: Context, store: EventStore, dsn: str, streams: int, written: list[float]) -> Subject:
-    chance = context.chance
-    race = racing(context, CALLERS, ours.appender_to(store, lambda: stream_name(chance.randrange(streams))))
-
-    async def subject() -> float:
-        connection = await asyncpg.connect(dsn)
-        try:
-            await connection.execute("CHECKPOINT")
-            before = await connection.fetchval("SELECT pg_current_wal_insert_lsn()")
-            events = await connection.fetchval("SELECT last_value FROM eventstore.events_global_position_seq")
-            rate = await race()
-            grown = await connection.fetchval("SELECT pg_current_wal_insert_lsn() - $1::pg_lsn", before)
-            events = await connection.fetchval("SELECT last_value FROM eventstore.events_global_position_seq") - events
-            written.append(float(grown) / max(events, 1))
-            return rate
-        finally:
-            await connection.close()
 
     return subject
