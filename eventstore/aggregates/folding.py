@@ -125,7 +125,7 @@ class Folded(Generic[S]):
         bad_snapshot: Whether there was a snapshot that could not be used: unreadable, or of another history.
     """
 
-    state: S
+    state: S = field(repr=False)
     version: int = 0
     position: Position = BEGINNING
     event_id: UUID | None = None

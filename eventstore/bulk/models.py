@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import AliasChoices, AliasPath, BaseModel, ValidationError
 
-from eventstore.codec.payload import summary
+from eventstore.codec.payload import summary_of
 from eventstore.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def model_from(model: type[BaseModel], data: Mapping[str, Any], columns: Mapping
     try:
         return model.__pydantic_validator__.validate_json(json.dumps(data, ensure_ascii=False))  # type: ignore[no-any-return]
     except ValidationError as error:
-        raise InvalidArgumentError(_problems(error, columns) if columns else summary(error)) from None
+        raise InvalidArgumentError(_problems(error, columns) if columns else summary_of(error, model)) from None
     except (UnicodeEncodeError, ValueError, TypeError) as error:
         raise InvalidArgumentError(f"it is no JSON that can be stored ({type(error).__name__})") from None
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from uuid import UUID
 
@@ -260,13 +262,19 @@ def _lifted(stored: Stored, name: str, version: int, upcaster: Upcaster, data: D
     """Return what an upcaster makes of one version: the next one, or the events that it becomes."""
     try:
         result = upcaster(data)
-    except Exception as error:
-        raise _upcast_error(stored, f"its upcaster raised {type(error).__qualname__}") from error
+    except Exception as error:  # noqa: BLE001 - upcasters are anybody's code, and their errors hold values
+        raise _upcast_error(stored, f"its upcaster raised {_where(error)}") from None
     if isinstance(result, dict):
         return [Upcast(name, version + 1, result)]
     if isinstance(result, Sequence) and all(isinstance(to, Upcast) for to in result):
         return result
     raise _upcast_error(stored, f"its upcaster from version {version} returned neither a dict nor a sequence of Upcast")
+
+
+def _where(error: Exception) -> str:
+    """Return what was raised, and in which line: of what a traceback would show, all that is not payload."""
+    *_, (frame, line) = walk_tb(error.__traceback__)
+    return f"{type(error).__qualname__} ({PurePath(frame.f_code.co_filename).name}, line {line})"
 
 
 def _dumped(stored: Stored, data: Data) -> str:
@@ -289,7 +297,7 @@ def _validated(stored: Stored, event_type: EventType, data: str) -> Interpreted:
             stored.schema_version,
             stored.stream_id,
             stored.stream_version,
-            payload.summary(error),
+            payload.summary_of(error, event_type.model),
         ) from None
     except Exception as error:  # noqa: BLE001 - validators are anybody's code, and their errors hold values
         raise UnreadablePayloadError(

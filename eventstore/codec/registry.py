@@ -36,6 +36,9 @@ class Upcast(NamedTuple):
     version: int
     data: Data
 
+    def __repr__(self) -> str:
+        return f"Upcast({self.event_type}, version={self.version})"
+
 
 Upcaster = Callable[[Data], Data | Sequence[Upcast]]
 
