@@ -17,7 +17,7 @@ import hashlib
 import json
 from itertools import islice
 from struct import Struct
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from eventstore.bulk.binary import NULL, microseconds
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 _KIND: Final = Struct(">ii")
 _NO_METADATA: Final = NULL * 3
 _ID: Final = Struct(">QQ")
+_AS_STORED: Final[dict[str, Any]] = {"by_alias": True, "round_trip": True, "warnings": False}
 _REMEMBERED: Final = 100_000
 """Texts whose bytes are remembered: some MiB."""
 
@@ -115,31 +116,43 @@ class RowEncoder:
         return chunk.is_full
 
     def is_same(self, number: int, event: ImportedEvent, stored: StoredEvent) -> bool:
-        """Whether a row is the fact that a stored event is."""
+        """Whether a row is the fact that a stored event is, as far as the source says it.
+
+        What its model adds by itself may be another value each time, such as an id that it makes.
+        """
         chunk = Chunk(number - 1, 1)
         self.fill(chunk, iter([event]))
-        event_type, schema_version, data = self._content(event.data, chunk.last_stream_id)
-        return (chunk.last_stream_id, chunk.last_event_id, event_type, schema_version, json.loads(data)) == (
+        data = self._event(event.data)
+        event_type, schema_version, text = self._content(data, chunk.last_stream_id)
+        if (chunk.last_stream_id, chunk.last_event_id, event_type, schema_version) != (
             stored.stream_id,
             stored.event_id,
             stored.event_type,
             stored.schema_version,
-            json.loads(stored.data),
-        )
+        ):
+            return False
+        said = text if isinstance(data, JsonEvent) else data.model_dump_json(exclude_unset=True, **_AS_STORED)
+        return _agrees(json.loads(text), json.loads(stored.data), json.loads(said))
 
     def _content(self, data: BaseModel | JsonEvent, stream_id: str) -> tuple[str, int, bytes]:
         """Return the type, schema version and JSON of a row's event."""
-        if isinstance(data, JsonEvent):
-            registered = self._codec.types.named(data.event_type)
-            version = data.schema_version
-            if registered is None and version is None:
-                raise UnknownEventTypeError(data.event_type)
-            if registered is None or version not in {None, registered.version}:
-                assert version is not None  # noqa: S101 - for the type checker
-                payload = self._codec.encode_json(data.event_type, version, data.data, stream_id)
-                return data.event_type, version, payload
-            data = model_from(registered.model, data.data, data.columns)
-        return self._codec.encode_data(data)
+        event = self._event(data)
+        if isinstance(event, JsonEvent):
+            assert event.schema_version is not None  # noqa: S101 - for the type checker
+            payload = self._codec.encode_json(event.event_type, event.schema_version, event.data, stream_id)
+            return event.event_type, event.schema_version, payload
+        return self._codec.encode_data(event)
+
+    def _event(self, data: BaseModel | JsonEvent) -> BaseModel | JsonEvent:
+        """Return the event that a row's data is: a model's, but for JSON of an older schema version."""
+        if not isinstance(data, JsonEvent):
+            return data
+        registered, version = self._codec.types.named(data.event_type), data.schema_version
+        if registered is None and version is None:
+            raise UnknownEventTypeError(data.event_type)
+        if registered is None or version not in {None, registered.version}:
+            return data
+        return model_from(registered.model, data.data, data.columns)
 
     def _beside(self, metadata: Metadata, event_type: str) -> bytes:
         return b"".join(map(_nullable, self._codec.encode_beside(metadata, event_type)))
@@ -160,6 +173,16 @@ class RowEncoder:
             self._kinds.clear()
         kind = self._kinds[event_type, schema_version] = _KIND.pack(4, schema_version) + _nullable(event_type)
         return kind
+
+
+def _agrees(given: Any, stored: Any, said: Any) -> bool:
+    """Whether what is stored is what was given, where that is not left to defaults: `said` is without those."""
+    match given, stored, said:
+        case dict(), dict(), dict() if given.keys() == stored.keys() >= said.keys():
+            return all(_agrees(given[name], stored[name], said[name]) for name in said)
+        case list(), list(), list() if len(given) == len(stored) == len(said):
+            return all(map(_agrees, given, stored, said))
+    return bool(given == stored)
 
 
 def _nullable(text: str | None) -> bytes:
