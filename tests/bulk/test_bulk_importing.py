@@ -286,6 +286,17 @@ async def test_two_runs_of_one_import_at_once_do_not_double_it(store: EventStore
     assert [event.data.quantity for event in await log(store)] == list(range(400))
 
 
+async def test_a_run_in_step_with_another_one_does_not_take_its_rows_for_its_own(store: EventStore) -> None:
+    async def overtaken() -> AsyncIterator[ImportedEvent]:
+        """A source that another run is done with once this one has looked how far the import is."""
+        await import_events(store, rows(25), name="old")
+        for row in rows(25):
+            yield row
+
+    with pytest.raises(ImportBusyError):
+        await import_events(store, overtaken(), name="old")
+
+
 async def test_appenders_and_other_imports_on_the_same_streams_lose_nothing(store: EventStore) -> None:
     async def appender(key: int) -> None:
         for _ in range(40):
