@@ -100,6 +100,7 @@ class Codec:
         Raises:
             UnknownEventTypeError: The model is not registered.
             UnstorablePayloadError: Its data or metadata would not come back identical.
+            ConfigurationError: Its model is not complete.
         """
         event_id = occurred_at = own = None
         data = event
@@ -177,6 +178,7 @@ class Codec:
             NewerSchemaVersionError: Newer code than this wrote it.
             UpcastError: An upcaster failed.
             UnreadablePayloadError: Its data does not validate as its model.
+            ConfigurationError: Its model is not complete.
         """
         event_type = self.types.named(stored.event_type)
         if event_type is not None and event_type.version == stored.schema_version:
@@ -226,9 +228,9 @@ class Codec:
         """Compare as the models that both are: the same value can be written in more than one way."""
         event_type = self.types.named(encoded.event_type)
         assert event_type is not None  # noqa: S101 - it was encoded as this type
-        validator = event_type.model.__pydantic_validator__
+        read = event_type.validate_json
         try:
-            return same(validator.validate_json(encoded.data), validator.validate_json(data))
+            return same(read(encoded.data), read(data))
         except Exception:  # noqa: BLE001 - what cannot be read any more is not what was just written
             return False
 
@@ -289,8 +291,9 @@ def _upcast_error(stored: Stored, problem: str) -> UpcastError:
 
 
 def _validated(stored: Stored, event_type: EventType, data: str) -> Interpreted:
+    read = event_type.validate_json
     try:
-        model = event_type.model.__pydantic_validator__.validate_json(data)
+        model = read(data)
     except ValidationError as error:
         raise UnreadablePayloadError(
             stored.event_type,

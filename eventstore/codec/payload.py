@@ -11,10 +11,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, PydanticUserError, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from eventstore.codec.plain import is_proven
+from eventstore.codec.registry import unusable
 from eventstore.codec.sameness import changed_fields, same
 from eventstore.errors import UnstorablePayloadError
 
@@ -54,11 +55,14 @@ def encode_bytes(event: BaseModel, event_type: str, max_bytes: int) -> bytes:
     Raises:
         UnstorablePayloadError: The value holds NUL, a lone surrogate, NaN or an infinity, is nested too deeply, is too
             large, or does not come back from its JSON as it is.
+        ConfigurationError: Its model is not complete.
     """
     model = type(event)
     try:
         # No warnings: they quote values, and the round trip notices more than they do.
         payload = model.__pydantic_serializer__.to_json(event, by_alias=True, round_trip=True, warnings=False)
+    except PydanticUserError as error:
+        raise unusable(model, error) from None
     except (PydanticSerializationError, RecursionError) as error:
         problem = "it holds a lone surrogate, which is no character" if "surrogate" in str(error) else _SERIALISER
         raise UnstorablePayloadError(event_type, problem) from None
