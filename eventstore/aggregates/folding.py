@@ -171,10 +171,10 @@ async def load_many(operations: Operations, shape: Shape[S], stream_ids: Iterabl
                 continue
             began = perf_counter()
             folded = await _fold(operations, shape, stream_id, found[stream_id], page=OF_EACH, to_version=LAST_VERSION)
-            loaded[stream_id] = replace(folded, seconds=perf_counter() - began)
-            operations.notice_load(
-                stream_id, folded.replayed, loaded[stream_id].seconds, bad_snapshot=folded.bad_snapshot
-            )
+            seconds = perf_counter() - began
+            operations.notice_load(stream_id, folded.replayed, seconds, bad_snapshot=folded.bad_snapshot)
+            if folded.version > 0:  # a snapshot can be left over from a history that is not there any more
+                loaded[stream_id] = replace(folded, seconds=seconds)
     return loaded
 
 
