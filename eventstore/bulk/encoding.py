@@ -23,9 +23,10 @@ from uuid import UUID
 from eventstore.bulk.binary import NULL, microseconds
 from eventstore.bulk.chunks import Chunk, EncodedRow
 from eventstore.bulk.errors import ImportRowError, InlineProjectionsError
-from eventstore.bulk.events import JsonEvent
+from eventstore.bulk.events import ImportedEvent, JsonEvent
 from eventstore.bulk.models import model_from
 from eventstore.errors import CodecError, InvalidArgumentError, UnknownEventTypeError
+from eventstore.metadata import Metadata
 from eventstore.streams import checked_stream_id
 
 if TYPE_CHECKING:
@@ -33,9 +34,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from eventstore.bulk.events import ImportedEvent
     from eventstore.codec import Codec, StoredEvent
-    from eventstore.metadata import Metadata
     from eventstore.streams import StreamId
 
 _KIND: Final = Struct(">ii")
@@ -93,6 +92,8 @@ class RowEncoder:
         rows: list[EncodedRow] = []
         space = chunk.space
         for number, event in enumerate(islice(events, chunk.room), chunk.after + 1):
+            if not isinstance(event, ImportedEvent):
+                raise ImportRowError(number, f"rows are ImportedEvent, not {type(event).__qualname__}")
             stream_id, data, version, event_id, occurred_at, recorded_at, metadata, line = event
             try:
                 if type(stream_id) is not str or stream_id not in streams:
@@ -103,11 +104,11 @@ class RowEncoder:
                 occurred = microseconds(occurred_at or self._codec.now())
                 recorded = None if recorded_at is None else microseconds(recorded_at)
                 beside = _NO_METADATA if metadata is None else self._beside(metadata, event_type)
+                identity = _row_id(self._name_bits, number) if event_id is None else _checked_id(event_id)
             except (InvalidArgumentError, CodecError) as error:
                 raise ImportRowError(number, str(error), line=line) from error
             kind = kinds.get((event_type, schema_version)) or self._kind(event_type, schema_version)
             rest = b"".join((streams[stream_id], kind, len(payload).to_bytes(4), payload, beside))
-            identity = _row_id(self._name_bits, number) if event_id is None else event_id.bytes
             rows.append((stream_id, identity, version, recorded, occurred, line, rest))
             space -= len(rest)
             if space <= 0:
@@ -150,11 +151,13 @@ class RowEncoder:
         registered, version = self._codec.types.named(data.event_type), data.schema_version
         if registered is None and version is None:
             raise UnknownEventTypeError(data.event_type)
-        if registered is None or version not in {None, registered.version}:
+        if registered is None or (version is not None and version != registered.version):
             return data
         return model_from(registered.model, data.data, data.columns)
 
     def _beside(self, metadata: Metadata, event_type: str) -> bytes:
+        if not isinstance(metadata, Metadata):
+            raise InvalidArgumentError(f"metadata is a Metadata, not {type(metadata).__qualname__}")
         return b"".join(map(_nullable, self._codec.encode_beside(metadata, event_type)))
 
     def _begun(self, stream_id: str | StreamId) -> str:
@@ -173,6 +176,12 @@ class RowEncoder:
             self._kinds.clear()
         kind = self._kinds[event_type, schema_version] = _KIND.pack(4, schema_version) + _nullable(event_type)
         return kind
+
+
+def _checked_id(event_id: UUID) -> bytes:
+    if not isinstance(event_id, UUID):
+        raise InvalidArgumentError(f"event_id is a uuid.UUID, not {type(event_id).__qualname__}")
+    return event_id.bytes
 
 
 def _agrees(given: Any, stored: Any, said: Any) -> bool:

@@ -142,8 +142,8 @@ class Codec:
             UnstorablePayloadError: It would not come back identical.
             CodecError: As `interpret` does.
         """
-        if schema_version < 1:
-            raise InvalidArgumentError(f"schema versions count from 1, not {schema_version}")
+        if not isinstance(schema_version, int) or schema_version < 1:
+            raise InvalidArgumentError(f"schema versions count from 1, not {schema_version!r}")
         text = payload.encode_json(data, event_type, self._max_payload)
         self.interpret(StoredPayload(stream_id, 0, event_type, schema_version, text), EVERYTHING)
         return text.encode()

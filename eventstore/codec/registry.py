@@ -122,8 +122,8 @@ class EventTypes:
         """
         if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME_LENGTH or _UNSTORABLE.search(name):
             raise ConfigurationError(f"an event type's name has 1 to {MAX_NAME_LENGTH} characters, not {name!r}")
-        if version < 1:
-            raise ConfigurationError(f"the schema version of {name!r} counts from 1, not {version}")
+        if not isinstance(version, int) or version < 1:
+            raise ConfigurationError(f"the schema version of {name!r} counts from 1, not {version!r}")
 
         def add(model: type[M]) -> type[M]:
             if not (isinstance(model, type) and issubclass(model, BaseModel)):
