@@ -188,15 +188,17 @@ class Pages:
         try:
             return self._decoder.events(some), len(some)
         except CodecError:
-            sound: list[RecordedEvent[Any]] = []
-            for count, stored in enumerate(some):
-                try:
-                    sound += self._decoder.events([stored])
-                except CodecError:
-                    if count == 0:
-                        raise
-                    return sound, count
-            return sound, len(some)
+            sound: list[
+                RecordedEvent[Any]
+            ] = []  # and again one by one, out here: what is raised there is no second error
+        for count, stored in enumerate(some):
+            try:
+                sound += self._decoder.events([stored])
+            except CodecError:
+                if count == 0:
+                    raise
+                return sound, count
+        return sound, len(some)
 
 
 def _heard(asked: asyncio.Task[Any]) -> None:

@@ -200,9 +200,10 @@ async def test_an_event_that_cannot_be_read_hides_none_before_it(broken: EventSt
 
     reader, seen = events(), list[int]()
     for _ in range(2):  # it is the next one, and stays it
-        with pytest.raises(UnknownEventTypeError):
+        with pytest.raises(UnknownEventTypeError) as raised:
             async for event in reader:
                 seen.append(event.stream_version)
+        assert raised.value.__context__ is None
 
     assert seen == list(range(1, 41))
     assert len(await events(limit=35).to_list()) == 35
