@@ -92,7 +92,7 @@ def in_utc(name: str, time: datetime) -> datetime:
     """
     if not isinstance(time, datetime):
         raise InvalidArgumentError(f"{name} is a datetime, not {type(time).__qualname__}")
-    if time.tzinfo is None:
+    if time.utcoffset() is None:  # as Python has it: a zone that says no offset makes no time aware
         raise InvalidArgumentError(f"{name} must be aware: give it a time zone, for example tzinfo=UTC")
     try:
         return time.astimezone(UTC)

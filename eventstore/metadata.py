@@ -54,6 +54,8 @@ class Metadata:
                 raise InvalidArgumentError(f"{name} must be a string of 1 to {MAX_ID_LENGTH} characters")
             if value is not None and ("\x00" in value or _SURROGATE.search(value)):
                 raise InvalidArgumentError(f"{name} must hold neither a NUL character nor a lone surrogate")
+        if type(self.extra) is not dict and not isinstance(self.extra, Mapping):
+            raise InvalidArgumentError(f"extra is a mapping of names to values, not {type(self.extra).__qualname__}")
         for name in self.extra:
             if not isinstance(name, str) or name.startswith("$"):
                 raise InvalidArgumentError(

@@ -64,7 +64,10 @@ class StreamId:
 
         Raises:
             InvalidStreamIdError: It is not of the form `[tenant/]category-key`.
+            InvalidArgumentError: It is no string.
         """
+        if not isinstance(text, str):
+            raise InvalidArgumentError(f"a written stream id is a string, not {type(text).__qualname__}")
         tenant, slash, rest = text.rpartition("/")
         category, dash, key = rest.partition("-")
         if not text:

@@ -2,7 +2,7 @@
 
 from eventstore.aggregates.aggregate import Aggregate, handles
 from eventstore.aggregates.decider import Decider, DeciderRepository
-from eventstore.aggregates.folding import Folded, Shape, fold_stream, load_folded
+from eventstore.aggregates.folding import Folded, Shape, load_folded
 from eventstore.aggregates.repository import Repository
 
 __all__ = [
@@ -12,7 +12,6 @@ __all__ = [
     "Folded",
     "Repository",
     "Shape",
-    "fold_stream",
     "handles",
     "load_folded",
 ]

@@ -16,6 +16,7 @@ from eventstore.errors import ConcurrencyError, IdempotencyError, InvalidArgumen
 from eventstore.events import BEGINNING, AppendResult, RawEvent
 from eventstore.lifecycle import Backoff
 from eventstore.metadata import MAX_ID_LENGTH, Metadata
+from eventstore.streams import checked_text
 
 if TYPE_CHECKING:
     from eventstore.events import NewEvent, Position
@@ -80,11 +81,11 @@ def checked_command_id(command_id: str | UUID | None) -> str | None:
     """Return a command id as text.
 
     Raises:
-        InvalidArgumentError: It is empty or too long.
+        InvalidArgumentError: It is empty or too long, or holds what no stored text can hold.
     """
     if command_id is None:
         return None
-    text = str(command_id)
+    text = checked_text("command_id", str(command_id))
     if not 0 < len(text) <= MAX_ID_LENGTH:
         raise InvalidArgumentError(f"command_id has 1 to {MAX_ID_LENGTH} characters, not {len(text)}")
     return text

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from time import perf_counter
@@ -19,18 +19,17 @@ from pydantic import BaseModel, TypeAdapter
 from eventstore.codec import Selection
 from eventstore.codec.selection import models_of
 from eventstore.errors import InvalidArgumentError
-from eventstore.events import BEGINNING, Position
-from eventstore.store.log import LAST_VERSION, EventsToFold, StoredFold, StoredSnapshot
-from eventstore.store.reading import PAGE, Ahead
+from eventstore.events import BEGINNING, Position, in_utc
+from eventstore.store.log import LAST_VERSION, EventsToFold, StoredFold, StoredSnapshot, StreamRange
+from eventstore.store.reading import PAGE, Ahead, StreamSource
 from eventstore.streams import StreamId
 
 if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from eventstore.codec import EventTypes
-    from eventstore.events import RecordedEvent
-    from eventstore.store import EventIterator, Log, Operations
+    from eventstore.codec import EventTypes, StoredEvent
+    from eventstore.store import Log, Operations
 
 S = TypeVar("S")
 
@@ -125,7 +124,7 @@ class Folded(Generic[S]):
         bad_snapshot: Whether there was a snapshot that could not be used: unreadable, or of another history.
     """
 
-    state: S
+    state: S = field(repr=False)
     version: int = 0
     position: Position = BEGINNING
     event_id: UUID | None = None
@@ -172,10 +171,10 @@ async def load_many(operations: Operations, shape: Shape[S], stream_ids: Iterabl
                 continue
             began = perf_counter()
             folded = await _fold(operations, shape, stream_id, found[stream_id], page=OF_EACH, to_version=LAST_VERSION)
-            loaded[stream_id] = replace(folded, seconds=perf_counter() - began)
-            operations.notice_load(
-                stream_id, folded.replayed, loaded[stream_id].seconds, bad_snapshot=folded.bad_snapshot
-            )
+            seconds = perf_counter() - began
+            operations.notice_load(stream_id, folded.replayed, seconds, bad_snapshot=folded.bad_snapshot)
+            if folded.version > 0:  # a snapshot can be left over from a history that is not there any more
+                loaded[stream_id] = replace(folded, seconds=seconds)
     return loaded
 
 
@@ -184,7 +183,7 @@ async def _fold(
 ) -> Folded[S]:
     """Fold what was found of a stream, and what comes after it; all of it anew when its snapshot is of no use.
 
-    Every event counts for the version, also one that is not the aggregate's.
+    Every event counts for the version, as `load_as_of` says.
     """
     start, (snapshot, tail) = Folded(shape.initial()), found
     rest = _Rest(operations.log, stream_id, tail[-1].stream_version + 1 if tail else 1, to_version)
@@ -235,6 +234,9 @@ async def load_as_of(
 ) -> Folded[S]:
     """Load the state of a stream as it is now, as it was at a version, or as the events up to a time make it.
 
+    Its version is that of the last event that counts, whichever way it is loaded, and every event counts: also one that
+    is not the aggregate's and changes nothing.
+
     Raises:
         InvalidArgumentError: Both a version and a time are given.
     """
@@ -244,17 +246,18 @@ async def load_as_of(
         return folded
     if version is not None:
         raise InvalidArgumentError("load at a version or at a time, not at both")
-    events = operations.read_stream(
-        stream_id, of=shape.events, occurred_until=occurred_until, recorded_until=recorded_until
+    wanted = StreamRange(
+        stream_id,
+        occurred_until=occurred_until and in_utc("occurred_until", occurred_until),
+        recorded_until=recorded_until and in_utc("recorded_until", recorded_until),
     )
-    return await fold_stream(shape, Folded(shape.initial()), events)
-
-
-async def fold_stream(shape: Shape[S], start: Folded[S], events: EventIterator[Any]) -> Folded[S]:
-    """Fold further events onto a state."""
-    folded = start
-    async for event in events:
-        folded = _step(shape, folded, event)
+    folded = Folded(shape.initial())
+    pages: Ahead[Sequence[StoredEvent]] = Ahead(
+        StreamSource(operations.log, wanted, None), allowed=operations.log.reads_ahead
+    )
+    while (stored := await pages.next()) is not None:
+        await pages.ask()
+        folded = _fold_stored(operations, shape, stream_id, folded, EventsToFold.of(stored))
     return folded
 
 
@@ -293,15 +296,4 @@ def _fold_stored(
         last.event_id,
         start.replayed + len(tail),
         start.snapshot_version,
-    )
-
-
-def _step(shape: Shape[S], folded: Folded[S], event: RecordedEvent[Any]) -> Folded[S]:
-    return Folded(
-        shape.evolve(folded.state, event.data),
-        event.stream_version,
-        event.position,
-        event.event_id,
-        folded.replayed + 1,
-        folded.snapshot_version,
     )

@@ -43,6 +43,8 @@ class Repository(Generic[A]):
     ) -> A:
         """Load an aggregate as it is now, or as it was; one that was loaded as it was cannot be saved.
 
+        Its version is that of the last event of its stream (up to then), whether that is one of its own or not.
+
         Args:
             key: Which one.
             version: As it was at this version.

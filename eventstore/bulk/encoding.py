@@ -17,15 +17,16 @@ import hashlib
 import json
 from itertools import islice
 from struct import Struct
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from eventstore.bulk.binary import NULL, microseconds
 from eventstore.bulk.chunks import Chunk, EncodedRow
 from eventstore.bulk.errors import ImportRowError, InlineProjectionsError
-from eventstore.bulk.events import JsonEvent
+from eventstore.bulk.events import ImportedEvent, JsonEvent
 from eventstore.bulk.models import model_from
 from eventstore.errors import CodecError, InvalidArgumentError, UnknownEventTypeError
+from eventstore.metadata import Metadata
 from eventstore.streams import checked_stream_id
 
 if TYPE_CHECKING:
@@ -33,14 +34,13 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from eventstore.bulk.events import ImportedEvent
     from eventstore.codec import Codec, StoredEvent
-    from eventstore.metadata import Metadata
     from eventstore.streams import StreamId
 
 _KIND: Final = Struct(">ii")
 _NO_METADATA: Final = NULL * 3
 _ID: Final = Struct(">QQ")
+_AS_STORED: Final[dict[str, Any]] = {"by_alias": True, "round_trip": True, "warnings": False}
 _REMEMBERED: Final = 100_000
 """Texts whose bytes are remembered: some MiB."""
 
@@ -92,6 +92,8 @@ class RowEncoder:
         rows: list[EncodedRow] = []
         space = chunk.space
         for number, event in enumerate(islice(events, chunk.room), chunk.after + 1):
+            if not isinstance(event, ImportedEvent):
+                raise ImportRowError(number, f"rows are ImportedEvent, not {type(event).__qualname__}")
             stream_id, data, version, event_id, occurred_at, recorded_at, metadata, line = event
             try:
                 if type(stream_id) is not str or stream_id not in streams:
@@ -102,11 +104,11 @@ class RowEncoder:
                 occurred = microseconds(occurred_at or self._codec.now())
                 recorded = None if recorded_at is None else microseconds(recorded_at)
                 beside = _NO_METADATA if metadata is None else self._beside(metadata, event_type)
+                identity = _row_id(self._name_bits, number) if event_id is None else _checked_id(event_id)
             except (InvalidArgumentError, CodecError) as error:
                 raise ImportRowError(number, str(error), line=line) from error
             kind = kinds.get((event_type, schema_version)) or self._kind(event_type, schema_version)
             rest = b"".join((streams[stream_id], kind, len(payload).to_bytes(4), payload, beside))
-            identity = _row_id(self._name_bits, number) if event_id is None else event_id.bytes
             rows.append((stream_id, identity, version, recorded, occurred, line, rest))
             space -= len(rest)
             if space <= 0:
@@ -115,33 +117,47 @@ class RowEncoder:
         return chunk.is_full
 
     def is_same(self, number: int, event: ImportedEvent, stored: StoredEvent) -> bool:
-        """Whether a row is the fact that a stored event is."""
+        """Whether a row is the fact that a stored event is, as far as the source says it.
+
+        What its model adds by itself may be another value each time, such as an id that it makes.
+        """
         chunk = Chunk(number - 1, 1)
         self.fill(chunk, iter([event]))
-        event_type, schema_version, data = self._content(event.data, chunk.last_stream_id)
-        return (chunk.last_stream_id, chunk.last_event_id, event_type, schema_version, json.loads(data)) == (
+        data = self._event(event.data)
+        event_type, schema_version, text = self._content(data, chunk.last_stream_id)
+        if (chunk.last_stream_id, chunk.last_event_id, event_type, schema_version) != (
             stored.stream_id,
             stored.event_id,
             stored.event_type,
             stored.schema_version,
-            json.loads(stored.data),
-        )
+        ):
+            return False
+        said = text if isinstance(data, JsonEvent) else data.model_dump_json(exclude_unset=True, **_AS_STORED)
+        return _agrees(json.loads(text), json.loads(stored.data), json.loads(said))
 
     def _content(self, data: BaseModel | JsonEvent, stream_id: str) -> tuple[str, int, bytes]:
         """Return the type, schema version and JSON of a row's event."""
-        if isinstance(data, JsonEvent):
-            registered = self._codec.types.named(data.event_type)
-            version = data.schema_version
-            if registered is None and version is None:
-                raise UnknownEventTypeError(data.event_type)
-            if registered is None or version not in {None, registered.version}:
-                assert version is not None  # noqa: S101 - for the type checker
-                payload = self._codec.encode_json(data.event_type, version, data.data, stream_id)
-                return data.event_type, version, payload
-            data = model_from(registered.model, data.data, data.columns)
-        return self._codec.encode_data(data)
+        event = self._event(data)
+        if isinstance(event, JsonEvent):
+            assert event.schema_version is not None  # noqa: S101 - for the type checker
+            payload = self._codec.encode_json(event.event_type, event.schema_version, event.data, stream_id)
+            return event.event_type, event.schema_version, payload
+        return self._codec.encode_data(event)
+
+    def _event(self, data: BaseModel | JsonEvent) -> BaseModel | JsonEvent:
+        """Return the event that a row's data is: a model's, but for JSON of an older schema version."""
+        if not isinstance(data, JsonEvent):
+            return data
+        registered, version = self._codec.types.named(data.event_type), data.schema_version
+        if registered is None and version is None:
+            raise UnknownEventTypeError(data.event_type)
+        if registered is None or (version is not None and version != registered.version):
+            return data
+        return model_from(registered.model, data.data, data.columns)
 
     def _beside(self, metadata: Metadata, event_type: str) -> bytes:
+        if not isinstance(metadata, Metadata):
+            raise InvalidArgumentError(f"metadata is a Metadata, not {type(metadata).__qualname__}")
         return b"".join(map(_nullable, self._codec.encode_beside(metadata, event_type)))
 
     def _begun(self, stream_id: str | StreamId) -> str:
@@ -160,6 +176,22 @@ class RowEncoder:
             self._kinds.clear()
         kind = self._kinds[event_type, schema_version] = _KIND.pack(4, schema_version) + _nullable(event_type)
         return kind
+
+
+def _checked_id(event_id: UUID) -> bytes:
+    if not isinstance(event_id, UUID):
+        raise InvalidArgumentError(f"event_id is a uuid.UUID, not {type(event_id).__qualname__}")
+    return event_id.bytes
+
+
+def _agrees(given: Any, stored: Any, said: Any) -> bool:
+    """Whether what is stored is what was given, where that is not left to defaults: `said` is without those."""
+    match given, stored, said:
+        case dict(), dict(), dict() if given.keys() == stored.keys() >= said.keys():
+            return all(_agrees(given[name], stored[name], said[name]) for name in said)
+        case list(), list(), list() if len(given) == len(stored) == len(said):
+            return all(map(_agrees, given, stored, said))
+    return bool(given == stored)
 
 
 def _nullable(text: str | None) -> bytes:

@@ -22,6 +22,7 @@ from eventstore.bulk.errors import ImportChangedError, ImportRowError
 from eventstore.bulk.slicing import slices
 from eventstore.bulk.writing import ChunkChecker, ChunkWriter
 from eventstore.errors import InvalidArgumentError
+from eventstore.streams import checked_text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
@@ -98,10 +99,10 @@ async def import_events(
         UnavailableError: The database could not be reached for a while; run it again.
         ConfigurationError: The store is in memory.
     """
-    if not 0 < len(name) <= MAX_NAME_LENGTH or "\x00" in name:
+    if not 0 < len(checked_text("an import's name", name)) <= MAX_NAME_LENGTH:
         raise InvalidArgumentError(f"an import's name has 1 to {MAX_NAME_LENGTH} characters")
-    if chunk < 1:
-        raise InvalidArgumentError(f"a chunk has 1 row at least, not {chunk}")
+    if not isinstance(chunk, int) or chunk < 1:
+        raise InvalidArgumentError(f"chunk is a number of rows from 1, not {chunk!r}")
     began = perf_counter()
     refused = () if skip_inline else store.hooked_types
     encoder = RowEncoder(store.codec, name, refused)

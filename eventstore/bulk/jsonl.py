@@ -33,7 +33,7 @@ class JsonMetadata(BaseModel):
     causation_id: str | None = None
     command_id: str | None = None
     actor: str | None = None
-    extra: dict[str, Any] = Field(default_factory=dict)
+    extra: dict[str, Any] = Field(default_factory=dict, repr=False)
 
     def given(self) -> Metadata | None:
         """Return it as the store takes it; None where nothing is named.
@@ -51,7 +51,7 @@ class _Line(BaseModel):
 
     stream_id: str
     event_type: str = Field(validation_alias=AliasChoices("event_type", "type"))
-    data: dict[str, Any]
+    data: dict[str, Any] = Field(repr=False)
     stream_version: int | None = Field(default=None, ge=1)
     event_id: UUID | None = None
     schema_version: int | None = Field(default=None, ge=1)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from pydantic import AliasChoices, AliasPath, BaseModel, ValidationError
+from pydantic import AliasChoices, AliasPath, BaseModel, PydanticUserError, ValidationError
 
-from eventstore.codec.payload import summary
+from eventstore.codec.payload import summary_of
+from eventstore.codec.registry import unusable
 from eventstore.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ def model_from(model: type[BaseModel], data: Mapping[str, Any], columns: Mapping
     Raises:
         InvalidArgumentError: It does not validate, or has names that the model has not: pydantic would pass them over,
             and they would be lost.
+        ConfigurationError: The model is not complete.
     """
     known = _known_names(model)
     if known is not None and not known.issuperset(data):
@@ -30,7 +32,9 @@ def model_from(model: type[BaseModel], data: Mapping[str, Any], columns: Mapping
     try:
         return model.__pydantic_validator__.validate_json(json.dumps(data, ensure_ascii=False))  # type: ignore[no-any-return]
     except ValidationError as error:
-        raise InvalidArgumentError(_problems(error, columns) if columns else summary(error)) from None
+        raise InvalidArgumentError(_problems(error, columns) if columns else summary_of(error, model)) from None
+    except PydanticUserError as error:
+        raise unusable(model, error) from None
     except (UnicodeEncodeError, ValueError, TypeError) as error:
         raise InvalidArgumentError(f"it is no JSON that can be stored ({type(error).__name__})") from None
 

@@ -45,25 +45,27 @@ class ChunkWriter:
             TransactionConflictError: PostgreSQL ended the transaction again and again.
         """
         backoff = Backoff(first=0.05, most=2.0)
+        unanswered = False
         for left in range(ATTEMPTS, 0, -1):
             try:
                 async with self._database.transaction() as session:
-                    await self._write_in(session, chunk)
+                    await self._write_in(session, chunk, unanswered=unanswered)
             except DuplicateError as error:
                 raise await self._meaning(chunk, error) from None
-            except (TransactionConflictError, UnavailableError):
+            except (TransactionConflictError, UnavailableError) as error:
                 if left == 1:
                     raise
+                unanswered = unanswered or isinstance(error, UnavailableError)
                 await backoff.wait()
             else:
                 return
 
-    async def _write_in(self, session: ConnectionSession, chunk: Chunk) -> None:
+    async def _write_in(self, session: ConnectionSession, chunk: Chunk, *, unanswered: bool) -> None:
         # First, so that two runs of one import, or a run and what is left of one that was cut off, wait for each other.
         place = (chunk.after, chunk.last_stream_id, chunk.last_event_id)
         if not await session.fetch("advance_import", self._name, chunk.before, *place):
             reached = await session.fetchrow("import_progress", self._name)
-            if reached is not None and tuple(reached) == place:
+            if unanswered and reached is not None and tuple(reached) == place:
                 return  # an attempt before this one had committed, and its answer was lost
             raise ImportBusyError(self._name)
         stream_ids = chunk.streams()

@@ -27,7 +27,7 @@ class IncomingEvent(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     type: str = Field(validation_alias=AliasChoices("type", "event_type"))
-    data: dict[str, Any]
+    data: dict[str, Any] = Field(repr=False)
     event_id: UUID | None = None
     occurred_at: AwareDatetime | None = None
     metadata: JsonMetadata | None = None

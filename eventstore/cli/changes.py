@@ -20,6 +20,9 @@ class Change(NamedTuple):
     before: Any
     after: Any
 
+    def __repr__(self) -> str:
+        return f"Change({self.path})"
+
 
 class _Absent:
     def __repr__(self) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from uuid import UUID
 
@@ -98,6 +100,7 @@ class Codec:
         Raises:
             UnknownEventTypeError: The model is not registered.
             UnstorablePayloadError: Its data or metadata would not come back identical.
+            ConfigurationError: Its model is not complete.
         """
         event_id = occurred_at = own = None
         data = event
@@ -139,8 +142,8 @@ class Codec:
             UnstorablePayloadError: It would not come back identical.
             CodecError: As `interpret` does.
         """
-        if schema_version < 1:
-            raise InvalidArgumentError(f"schema versions count from 1, not {schema_version}")
+        if not isinstance(schema_version, int) or schema_version < 1:
+            raise InvalidArgumentError(f"schema versions count from 1, not {schema_version!r}")
         text = payload.encode_json(data, event_type, self._max_payload)
         self.interpret(StoredPayload(stream_id, 0, event_type, schema_version, text), EVERYTHING)
         return text.encode()
@@ -175,6 +178,7 @@ class Codec:
             NewerSchemaVersionError: Newer code than this wrote it.
             UpcastError: An upcaster failed.
             UnreadablePayloadError: Its data does not validate as its model.
+            ConfigurationError: Its model is not complete.
         """
         event_type = self.types.named(stored.event_type)
         if event_type is not None and event_type.version == stored.schema_version:
@@ -224,9 +228,9 @@ class Codec:
         """Compare as the models that both are: the same value can be written in more than one way."""
         event_type = self.types.named(encoded.event_type)
         assert event_type is not None  # noqa: S101 - it was encoded as this type
-        validator = event_type.model.__pydantic_validator__
+        read = event_type.validate_json
         try:
-            return same(validator.validate_json(encoded.data), validator.validate_json(data))
+            return same(read(encoded.data), read(data))
         except Exception:  # noqa: BLE001 - what cannot be read any more is not what was just written
             return False
 
@@ -260,13 +264,19 @@ def _lifted(stored: Stored, name: str, version: int, upcaster: Upcaster, data: D
     """Return what an upcaster makes of one version: the next one, or the events that it becomes."""
     try:
         result = upcaster(data)
-    except Exception as error:
-        raise _upcast_error(stored, f"its upcaster raised {type(error).__qualname__}") from error
+    except Exception as error:  # noqa: BLE001 - upcasters are anybody's code, and their errors hold values
+        raise _upcast_error(stored, f"its upcaster raised {_where(error)}") from None
     if isinstance(result, dict):
         return [Upcast(name, version + 1, result)]
     if isinstance(result, Sequence) and all(isinstance(to, Upcast) for to in result):
         return result
     raise _upcast_error(stored, f"its upcaster from version {version} returned neither a dict nor a sequence of Upcast")
+
+
+def _where(error: Exception) -> str:
+    """Return what was raised, and in which line: of what a traceback would show, all that is not payload."""
+    *_, (frame, line) = walk_tb(error.__traceback__)
+    return f"{type(error).__qualname__} ({PurePath(frame.f_code.co_filename).name}, line {line})"
 
 
 def _dumped(stored: Stored, data: Data) -> str:
@@ -281,15 +291,16 @@ def _upcast_error(stored: Stored, problem: str) -> UpcastError:
 
 
 def _validated(stored: Stored, event_type: EventType, data: str) -> Interpreted:
+    read = event_type.validate_json
     try:
-        model = event_type.model.__pydantic_validator__.validate_json(data)
+        model = read(data)
     except ValidationError as error:
         raise UnreadablePayloadError(
             stored.event_type,
             stored.schema_version,
             stored.stream_id,
             stored.stream_version,
-            payload.summary(error),
+            payload.summary_of(error, event_type.model),
         ) from None
     except Exception as error:  # noqa: BLE001 - validators are anybody's code, and their errors hold values
         raise UnreadablePayloadError(

@@ -17,6 +17,8 @@ from eventstore.metadata import NO_METADATA
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from pydantic import BaseModel
+
     from eventstore.codec.codec import Codec
     from eventstore.codec.selection import Selection
     from eventstore.codec.stored import StoredEvent
@@ -36,6 +38,7 @@ class PageDecoder:
         self._codec = codec
         self._selection = selection
         self._validators: dict[tuple[str, int], Callable[[str], Any]] = {}
+        self._built: list[tuple[type[BaseModel], object]] = []
 
     def events(self, page: Sequence[StoredEvent]) -> list[RecordedEvent[Any]]:
         """Return the events that a page is today, in order, without those that were not asked for.
@@ -43,7 +46,7 @@ class PageDecoder:
         Raises:
             CodecError: As `Codec.interpret` does.
         """
-        known, metadata_of = self._validators, self._codec.metadata_of
+        known, metadata_of = self._known(), self._codec.metadata_of
         events: list[RecordedEvent[Any]] = []
         add = events.append
         for stored in page:
@@ -78,7 +81,7 @@ class PageDecoder:
         Raises:
             CodecError: As `Codec.interpret` does.
         """
-        known = self._validators
+        known = self._known()
         for row in rows:
             name, schema, text = row[0], row[1], row[2]
             validate = known.get((name, schema)) or self._learn(name, schema)
@@ -94,13 +97,19 @@ class PageDecoder:
             for today in self._codec.interpret(stored, self._selection):
                 yield today.data
 
-    def _learn(self, name: str, schema: int) -> Callable[[str], Any] | None:
-        """Return what reads a type at a version, unless that takes more than its model.
+    def _known(self) -> dict[tuple[str, int], Callable[[str], Any]]:
+        """Return what reads the types that were met; all are learned anew once the model of one is rebuilt."""
+        for model, validator in self._built:
+            if model.__pydantic_validator__ is not validator:
+                self._validators, self._built = {}, []
+                break
+        return self._validators
 
-        What is remembered never changes: a type cannot be registered twice.
-        """
+    def _learn(self, name: str, schema: int) -> Callable[[str], Any] | None:
+        """Return what reads a type at a version, unless that takes more than its model."""
         event_type = self._codec.types.named(name)
         if event_type is None or event_type.version != schema or not self._selection.wants(event_type.model):
             return None
-        validate = self._validators[name, schema] = event_type.model.__pydantic_validator__.validate_json
+        validate = self._validators[name, schema] = event_type.validate_json
+        self._built.append((event_type.model, event_type.model.__pydantic_validator__))
         return validate

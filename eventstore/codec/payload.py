@@ -11,15 +11,17 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, PydanticUserError, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from eventstore.codec.plain import is_proven
+from eventstore.codec.registry import unusable
 from eventstore.codec.sameness import changed_fields, same
 from eventstore.errors import UnstorablePayloadError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from collections.abc import Set as AbstractSet
 
 MAX_PAYLOAD_BYTES: Final = 1024 * 1024
 """The largest payload unless a store is opened with another limit, in bytes of JSON."""
@@ -29,6 +31,11 @@ MAX_METADATA_BYTES: Final = 64 * 1024
 
 MAX_NESTING: Final = 64
 """The deepest nesting of arrays and objects."""
+
+UNDECLARED: Final = "*"
+"""What an error shows in the place of a name that no model declares, such as a dictionary's key: that is payload."""
+
+_NO_SCHEMAS: Final = {"default", "metadata", "config", "serialization"}
 
 _NUL = b"\\u0000"
 
@@ -48,11 +55,14 @@ def encode_bytes(event: BaseModel, event_type: str, max_bytes: int) -> bytes:
     Raises:
         UnstorablePayloadError: The value holds NUL, a lone surrogate, NaN or an infinity, is nested too deeply, is too
             large, or does not come back from its JSON as it is.
+        ConfigurationError: Its model is not complete.
     """
     model = type(event)
     try:
         # No warnings: they quote values, and the round trip notices more than they do.
         payload = model.__pydantic_serializer__.to_json(event, by_alias=True, round_trip=True, warnings=False)
+    except PydanticUserError as error:
+        raise unusable(model, error) from None
     except (PydanticSerializationError, RecursionError) as error:
         problem = "it holds a lone surrogate, which is no character" if "surrogate" in str(error) else _SERIALISER
         raise UnstorablePayloadError(event_type, problem) from None
@@ -100,22 +110,60 @@ def _prove_round_trip(event: BaseModel, model: type[BaseModel], payload: bytes, 
         back = model.__pydantic_validator__.validate_json(payload)
         changed = changed_fields(event, back)
     except ValidationError as error:
-        raise UnstorablePayloadError(event_type, f"it would not validate when it is read: {summary(error)}") from None
+        problem = f"it would not validate when it is read: {summary_of(error, model)}"
+        raise UnstorablePayloadError(event_type, problem) from None
     except Exception as error:  # noqa: BLE001 - validators and `==` are anybody's code, and their errors hold values
         problem = f"its validators, or comparing its values, raised {type(error).__qualname__}"
         raise UnstorablePayloadError(event_type, problem) from None
     if changed:
         raise UnstorablePayloadError(
             event_type,
-            f"it would come back changed in {', '.join(sorted(changed))} (NaN, a type that JSON does not tell apart, a "
+            f"it would come back changed in {_shown(changed, model)} (NaN, a type that JSON does not tell apart, a "
             "private attribute, a lossy serialiser?)",
         )
 
 
 def summary(error: ValidationError) -> str:
-    """Return where and how validation failed, without the values that failed: those are payload."""
-    problems = error.errors(include_url=False, include_context=False, include_input=False)
-    return "; ".join(f"{'.'.join(map(str, p['loc'])) or 'the event'}: {p['type']}" for p in problems[:3])
+    """Return where and how an envelope failed to validate, names included; not its values: those may be payload."""
+    return "; ".join(f"{'.'.join(map(str, place)) or 'the event'}: {kind}" for place, kind in _problems(error))
+
+
+def summary_of(error: ValidationError, model: type[BaseModel]) -> str:
+    """Return the same of an event's data, where a name is shown only if a model declares it: others are payload too."""
+    declared = _declared(model)
+    return "; ".join(f"{_place(place, declared) or 'the event'}: {kind}" for place, kind in _problems(error))
+
+
+def _problems(error: ValidationError) -> list[tuple[tuple[int | str, ...], str]]:
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    return [(each["loc"], each["type"]) for each in found[:3]]
+
+
+def _place(place: tuple[int | str, ...], declared: AbstractSet[str]) -> str:
+    return ".".join(str(part) if isinstance(part, int) or part in declared else UNDECLARED for part in place)
+
+
+def _shown(names: Iterable[str], model: type[BaseModel]) -> str:
+    """Return names of what an event holds beside each other; extra ones are payload."""
+    known = _declared(model) | model.__private_attributes__.keys()
+    return ", ".join(sorted({name if name in known else UNDECLARED for name in names}))
+
+
+def _declared(model: type[BaseModel]) -> AbstractSet[str]:
+    """Return the names that a model, and whatever is nested in it, declares: fields and their aliases."""
+    names: set[str] = set()
+    waiting: list[Any] = [model.__pydantic_core_schema__]
+    while waiting:
+        match waiting.pop():
+            case dict() as schema:
+                fields = schema.get("fields")
+                names |= fields.keys() if isinstance(fields, dict) else set()
+                names |= {schema["name"]} if schema.get("type") == "dataclass-field" else set()
+                names |= set(_strings(schema.get("validation_alias")))
+                waiting += [inner for key, inner in schema.items() if key not in _NO_SCHEMAS]
+            case list() | tuple() as several:
+                waiting += several
+    return names
 
 
 def holds_nul(value: Any) -> bool:

@@ -54,7 +54,7 @@ def _check_of(model: type[BaseModel], validator: object) -> Check | None:
     if type(validator) is not SchemaValidator:
         return None
     try:
-        return _Reader(model.__pydantic_core_schema__).kinds()[model]
+        return _Reader(model.__pydantic_core_schema__).check()
     except (_NotPlainError, KeyError):
         return None
 
@@ -118,13 +118,17 @@ class _Reader:
         self._schema = schema
         self._definitions = {each["ref"]: each for each in schema.get("definitions", ())}
 
-    def kinds(self) -> Kinds:
-        """Return what a value of the schema may be.
+    def check(self) -> Check:
+        """Return what proves an event of the model whose schema it is.
 
         Raises:
-            _NotPlainError: Its types would not prove that it comes back.
+            _NotPlainError: The types of its values would not prove that it comes back.
         """
-        return self._kinds(self._schema, 0)
+        top = self._schema
+        if top["type"] == "definitions":
+            _require_harmless(top, _KEYS["definitions"] | _ANYWHERE)
+            top = top["schema"]
+        return self._model(top, 0)
 
     def _kinds(self, schema: _Schema, depth: int) -> Kinds:  # noqa: C901, PLR0911 - one for each kind of schema
         kind = schema["type"]
@@ -153,12 +157,16 @@ class _Reader:
                     raise _NotPlainError
                 return {dict: _named_of(self._kinds(schema["values_schema"], within))}
             case "model":
+                _require_its_own(schema)
                 return {schema["cls"]: self._model(schema, within)}
             case _ if kind in _VALUES:
                 return _VALUES[kind]
         raise _NotPlainError
 
     def _model(self, schema: _Schema, depth: int) -> Check:
+        if schema["type"] != "model":
+            raise _NotPlainError
+        _require_harmless(schema, _KEYS["model"] | _ANYWHERE)
         _require_harmless(schema.get("config", {}), _SETTINGS)
         if schema["cls"].__new__ is not object.__new__:  # which is called without arguments when JSON is read
             raise _NotPlainError
@@ -171,6 +179,17 @@ class _Reader:
         for field in schema["fields"].values():
             _require_harmless(field, _KEYS["model-field"] | _ANYWHERE)
         return _model({name: self._kinds(field["schema"], depth) for name, field in schema["fields"].items()})
+
+
+def _require_its_own(schema: _Schema) -> None:
+    """Require that a nested model is read and written as its class says: that is what pydantic does, whatever is here.
+
+    An annotation can put another schema in the place of a class's own; pydantic still takes the validator and the
+    serialiser that the class was built with.
+    """
+    own = schema["cls"].__pydantic_core_schema__
+    if not isinstance(own, dict) or schema != own:
+        raise _NotPlainError
 
 
 def _require_harmless(schema: _Schema, keys: AbstractSet[str]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, PydanticUserError
 
 from eventstore.errors import ConfigurationError, UnknownEventTypeError
 
@@ -36,6 +36,9 @@ class Upcast(NamedTuple):
     version: int
     data: Data
 
+    def __repr__(self) -> str:
+        return f"Upcast({self.event_type}, version={self.version})"
+
 
 Upcaster = Callable[[Data], Data | Sequence[Upcast]]
 
@@ -49,8 +52,41 @@ class EventType:
     model: type[BaseModel]
 
     def describe(self) -> str:
-        """Return what the type's stored form depends on, as text: the input of fingerprints."""
-        return json.dumps([self.name, self.version, self.model.model_json_schema()], sort_keys=True)
+        """Return what the type's stored form depends on, as text: the input of fingerprints.
+
+        Raises:
+            ConfigurationError: The model is not complete.
+        """
+        try:
+            schema = self.model.model_json_schema()
+        except PydanticUserError as error:
+            raise unusable(self.model, error) from None
+        return json.dumps([self.name, self.version, schema], sort_keys=True)
+
+    @property
+    def validate_json(self) -> Callable[[str], BaseModel]:
+        """What reads its data: another one once the model is rebuilt.
+
+        Raises:
+            ConfigurationError: The model is not complete.
+        """
+        try:
+            return self.model.__pydantic_validator__.validate_json
+        except PydanticUserError as error:
+            raise unusable(self.model, error) from None
+
+
+def unusable(model: type[BaseModel], error: PydanticUserError) -> ConfigurationError:
+    """Return the refusal of a model that pydantic cannot use.
+
+    It comes with the first event: when a model is registered, what its fields name may still be to be defined.
+    """
+    if error.code == "class-not-fully-defined":
+        return ConfigurationError(
+            f"the model {model.__qualname__} is not complete: define what its fields name before events are read or "
+            f"written, and call {model.__qualname__}.model_rebuild() if that is in another place"
+        )
+    return ConfigurationError(f"pydantic cannot use the model {model.__qualname__} ({error.code}): mend its fields")
 
 
 class EventTypes:
@@ -86,8 +122,8 @@ class EventTypes:
         """
         if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME_LENGTH or _UNSTORABLE.search(name):
             raise ConfigurationError(f"an event type's name has 1 to {MAX_NAME_LENGTH} characters, not {name!r}")
-        if version < 1:
-            raise ConfigurationError(f"the schema version of {name!r} counts from 1, not {version}")
+        if not isinstance(version, int) or version < 1:
+            raise ConfigurationError(f"the schema version of {name!r} counts from 1, not {version!r}")
 
         def add(model: type[M]) -> type[M]:
             if not (isinstance(model, type) and issubclass(model, BaseModel)):

@@ -39,6 +39,12 @@ class Selection:
             return EVERYTHING
         if isinstance(form, BaseModel):
             raise InvalidArgumentError(f"of= takes models, not an event: pass {type(form).__qualname__}")
+        try:
+            hash(form)
+        except TypeError:
+            raise InvalidArgumentError(
+                f"of= takes one model or a union of some, not a {type(form).__qualname__}: write A | B"
+            ) from None
         return _selection(form)
 
     def stored_names(self, types: EventTypes) -> list[str] | None:
@@ -77,5 +83,6 @@ def _members(form: Any, *others: type) -> tuple[type[Any], ...]:
     members = get_args(form) if get_origin(form) in {Union, types.UnionType} else (form,)
     for member in members:
         if not (isinstance(member, type) and (issubclass(member, BaseModel) or member in others)):
-            raise InvalidArgumentError(f"{member!r} is not an event model: pass a registered model or a union of them")
+            shown = repr(member) if isinstance(member, type) else f"a {type(member).__qualname__}"  # it may hold events
+            raise InvalidArgumentError(f"{shown} is not an event model: pass a registered model or a union of them")
     return tuple(members)

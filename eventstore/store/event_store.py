@@ -230,8 +230,10 @@ class EventStore(Operations):
         """Append and read inside a transaction that the caller began on a connection of their own.
 
         Raises:
-            InvalidArgumentError: The connection is not in a transaction: what it wrote would commit at once.
+            InvalidArgumentError: The connection is none, or not in a transaction: what it wrote would commit at once.
         """
+        if not hasattr(connection, "is_in_transaction"):
+            raise InvalidArgumentError(f"bind takes an asyncpg connection, not {type(connection).__qualname__}")
         if not connection.is_in_transaction():
             raise InvalidArgumentError(
                 "the connection is not in a transaction: begin one first (SQLAlchemy begins it with its first own "

@@ -115,6 +115,9 @@ class StoredSnapshot(NamedTuple):
     event_id: UUID
     state: str
 
+    def __repr__(self) -> str:
+        return f"StoredSnapshot(version {self.stream_version}, event_id={self.event_id})"
+
 
 class EventToFold(NamedTuple):
     """As much of a stored event as folding needs."""
@@ -125,6 +128,9 @@ class EventToFold(NamedTuple):
     stream_version: int
     position: int
     event_id: UUID
+
+    def __repr__(self) -> str:
+        return f"EventToFold({self.event_type} v{self.stream_version}, position={self.position})"
 
 
 class EventsToFold(Sequence[EventToFold]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 from pydantic import BaseModel
@@ -244,8 +244,8 @@ class Operations(ABC):
             CodecError: While reading: an event is unknown, unreadable, or newer than the code.
         """
         _check_limit(limit)
-        if isinstance(categories, str):
-            raise InvalidArgumentError("categories is a sequence: pass ['order'], not 'order'")
+        if isinstance(categories, str) or not (categories is None or isinstance(categories, Iterable)):
+            raise InvalidArgumentError(f"categories is a sequence: pass ['order'], not {categories!r}")
         selection = Selection.of(of)
         wanted = LogRange(
             [checked_text("a category", category) for category in categories] if categories is not None else None,

@@ -18,6 +18,8 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
+from eventstore.errors import CodecError
+
 if TYPE_CHECKING:
     from eventstore.codec import Codec, Selection, StoredEvent
     from eventstore.events import RecordedEvent
@@ -75,7 +77,7 @@ class EventIterator(Generic[T]):
         return self._page[index]
 
     async def to_list(self) -> list[RecordedEvent[T]]:
-        """Read everything into a list."""
+        """Read everything into a list; when that fails, nothing is lost: call it again, or read on one by one."""
         events: list[RecordedEvent[T]] = []
         try:
             while True:
@@ -84,6 +86,9 @@ class EventIterator(Generic[T]):
                 await self._turn()
         except StopAsyncIteration:
             return events
+        except BaseException:
+            self._page, self._index = events, 0
+            raise
 
     async def _turn(self) -> int:
         """Go to the next page that has something in it, and return where it begins.
@@ -170,10 +175,30 @@ class Pages:
             self._in_hand, self._taken = page, 0
         if limit is None or limit > len(self._in_hand) - self._taken:
             await self._stored.ask()  # before anything is decoded: meanwhile the server works
-        end = self._taken + SLICE
-        events = self._decoder.events(self._in_hand[self._taken : end])
-        self._taken = min(end, len(self._in_hand))
+        events, count = self._decoded(self._in_hand[self._taken : self._taken + SLICE])
+        self._taken += count
         return events
+
+    def _decoded(self, some: Sequence[StoredEvent]) -> tuple[list[RecordedEvent[Any]], int]:
+        """Return what a slice is, and of how much of it: up to an event that cannot be read, which is the next one.
+
+        Raises:
+            CodecError: The first of it cannot be read.
+        """
+        try:
+            return self._decoder.events(some), len(some)
+        except CodecError:
+            sound: list[
+                RecordedEvent[Any]
+            ] = []  # and again one by one, out here: what is raised there is no second error
+        for count, stored in enumerate(some):
+            try:
+                sound += self._decoder.events([stored])
+            except CodecError:
+                if count == 0:
+                    raise
+                return sound, count
+        return sound, len(some)
 
 
 def _heard(asked: asyncio.Task[Any]) -> None:

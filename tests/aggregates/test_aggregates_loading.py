@@ -91,6 +91,26 @@ async def test_recorded_time_folds_what_was_known_then(history: EventStore) -> N
         await orders.load("1", recorded_until=FakeClock().advance(days=-1))
 
 
+@pytest.mark.parametrize(
+    ("bound", "of_event"),
+    [("version", "stream_version"), ("occurred_until", "occurred_at"), ("recorded_until", "recorded_at")],
+)
+@pytest.mark.parametrize("kind", [Order, order], ids=["class", "decider"])
+async def test_an_event_that_is_not_the_aggregates_counts_for_the_version_of_its_past_too(
+    any_store: EventStore, kind: Any, bound: str, of_event: str
+) -> None:
+    await any_store.append("order-1", [placed(), NoteTaken(text="x")], expected_version=0)
+    await any_store.append("order-2", [NoteTaken(text="x")], expected_version=0)
+    orders = any_store.repository(kind)
+
+    for key in ("1", "2"):
+        now = await orders.load(key)
+        (last,) = await any_store.read_stream(f"order-{key}", backwards=True, limit=1).to_list()
+        then = await orders.load(key, **{bound: getattr(last, of_event)})
+        assert (then.state, then.version, then.position) == (now.state, now.version, now.position)
+        assert then.version == last.stream_version
+
+
 async def test_a_version_and_a_time_together_are_refused(history: EventStore) -> None:
     with pytest.raises(InvalidArgumentError, match="not at both"):
         await history.repository(Order).load("1", version=1, occurred_until=MONDAY)

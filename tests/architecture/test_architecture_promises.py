@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import os
+import pkgutil
 import subprocess
 import sys
+from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from pydantic import BaseModel
@@ -20,6 +24,9 @@ from eventstore.errors import EventStoreError, UnstorablePayloadError
 from eventstore.store.log import LogRange
 from eventstore.testing import memory_store
 from fixtures.shop import NoteTaken, app
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ROOT = Path(__file__).parent.parent.parent
 SECRET = "the-patients-diagnosis"  # noqa: S105 - a payload
@@ -151,6 +158,58 @@ async def test_no_event_shows_its_payload(memory: EventStore) -> None:
     assert SECRET in page.events[0].data
     for shown in (new, result, recorded, raw, raw.data, page.events[0], page, memory):
         assert SECRET not in f"{shown} {shown!r}"
+
+
+HOLDING = {"data", "state", "extra", "before", "after"}
+"""What a field is called that holds a payload, or a part of one."""
+
+
+HOLDING_NO_PAYLOAD = {"CsvMapping", "FollowerHealth", "Holder", "Report"}
+"""Classes whose fields are called so for another reason: columns of a file, and what a follower is doing."""
+
+
+def holders() -> dict[str, type[Any]]:
+    """Return the package's classes that can hold a payload and are shown by their fields."""
+    modules = [each.name for each in pkgutil.walk_packages(eventstore.__path__, "eventstore.")]
+    classes = {
+        kind
+        for module in modules
+        if not module.endswith("__main__")
+        for _, kind in inspect.getmembers(importlib.import_module(module), inspect.isclass)
+        if kind.__module__.startswith("eventstore.") and HOLDING & set(fields_of(kind))
+    }
+    return {kind.__name__: kind for kind in classes}
+
+
+def fields_of(kind: type[Any]) -> Sequence[str]:
+    if is_dataclass(kind):
+        return [each.name for each in fields(kind)]
+    if issubclass(kind, BaseModel):
+        return list(kind.model_fields)
+    return getattr(kind, "_fields", ()) if issubclass(kind, tuple) else ()
+
+
+def filled(kind: type[Any]) -> Any:
+    """Return an instance that holds the secret wherever a payload goes; nothing checks it."""
+    values: dict[str, Any] = {name: SECRET if name in HOLDING else None for name in fields_of(kind)}
+    if issubclass(kind, BaseModel):
+        return kind.model_construct(**values)
+    if issubclass(kind, tuple):
+        return tuple.__new__(kind, values.values())
+    made = object.__new__(kind)
+    for name, value in values.items():
+        object.__setattr__(made, name, value)
+    return made
+
+
+def test_no_class_that_can_hold_a_payload_shows_it() -> None:
+    found = holders()
+
+    assert {
+        *("EncodedEvent", "EventToFold", "Folded", "ImportedEvent", "Interpreted", "JsonEvent", "Metadata", "NewEvent"),
+        *("RawEvent", "RecordedEvent", "StoredEvent", "StoredPayload", "StoredSnapshot", "Upcast", "Change"),
+    } <= found.keys()
+    assert {name for name, kind in found.items() if SECRET in repr(filled(kind))} <= HOLDING_NO_PAYLOAD
 
 
 class Strict(BaseModel):

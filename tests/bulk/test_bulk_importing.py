@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import RFC_4122
+from uuid import RFC_4122, UUID, uuid4
 
 import asyncpg
 import pytest
+from pydantic import BaseModel, Field
 
-from eventstore import ANY, NO_STREAM, EventStore, Metadata, RecordedEvent
+from eventstore import ANY, NO_STREAM, Application, EventStore, EventTypes, Metadata, RecordedEvent
 from eventstore.bulk import (
     ImportBusyError,
     ImportChangedError,
@@ -231,6 +232,47 @@ async def test_another_source_under_the_same_name_is_refused(store: EventStore) 
     assert len(await log(store)) == 25
 
 
+opened = EventTypes()
+
+
+class Token(BaseModel):
+    token: UUID = Field(default_factory=uuid4)
+    colour: str = "red"
+
+
+@opened.register("Opened")
+class Opened(BaseModel):
+    """An event whose model adds what is another value each time."""
+
+    name: str
+    own: Token = Field(default_factory=Token)
+    given: list[Token] = []
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        lambda name: Opened(name=name),
+        lambda name: Opened(name=name, given=[Token(colour="blue")]),
+        lambda name: JsonEvent("Opened", {"name": name}),
+        lambda name: JsonEvent("Opened", {"name": name, "given": [{}, {"colour": "blue"}]}),
+    ],
+    ids=["a model", "a nested model", "JSON", "nested JSON"],
+)
+async def test_what_a_model_adds_by_itself_does_not_make_it_another_source(
+    dsn: str, data: Callable[[str], Opened | JsonEvent]
+) -> None:
+    def source(count: int, name: str = "x") -> Iterator[ImportedEvent]:
+        return (ImportedEvent(f"account-{number}", data(name)) for number in range(count))
+
+    async with open_store(dsn, Application("bank", events=opened)) as store:
+        await import_events(store, source(20), name="old", chunk=10)
+        assert (await import_events(store, source(30), name="old", chunk=10)).imported == 10
+
+        with pytest.raises(ImportChangedError):
+            await import_events(store, source(30, "y"), name="old")
+
+
 async def test_two_runs_of_one_import_at_once_do_not_double_it(store: EventStore) -> None:
     async def one() -> int:
         try:
@@ -242,6 +284,17 @@ async def test_two_runs_of_one_import_at_once_do_not_double_it(store: EventStore
     await import_events(store, rows(400), name="old")
 
     assert [event.data.quantity for event in await log(store)] == list(range(400))
+
+
+async def test_a_run_in_step_with_another_one_does_not_take_its_rows_for_its_own(store: EventStore) -> None:
+    async def overtaken() -> AsyncIterator[ImportedEvent]:
+        """A source that another run is done with once this one has looked how far the import is."""
+        await import_events(store, rows(25), name="old")
+        for row in rows(25):
+            yield row
+
+    with pytest.raises(ImportBusyError):
+        await import_events(store, overtaken(), name="old")
 
 
 async def test_appenders_and_other_imports_on_the_same_streams_lose_nothing(store: EventStore) -> None:

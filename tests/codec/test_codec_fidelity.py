@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum, IntEnum
@@ -19,7 +21,7 @@ from eventstore.clock import uuid7
 from eventstore.codec import Codec, EncodedEvent, StoredEvent
 from eventstore.codec.payload import MAX_NESTING
 from eventstore.codec.selection import EVERYTHING
-from eventstore.errors import UnstorablePayloadError
+from eventstore.errors import UnreadablePayloadError, UnstorablePayloadError
 from eventstore.metadata import NO_METADATA, Metadata
 from eventstore.testing import FakeClock
 from fixtures.stores import open_store
@@ -318,6 +320,60 @@ def test_a_model_that_loses_nothing_is_stored(event: BaseModel) -> None:
     (back,) = special.decode(stored(special.encode(event, NO_METADATA)), EVERYTHING)
 
     assert identical(back.data, event)
+
+
+class Branch(BaseModel):
+    number: int = Field(alias="no")
+
+
+@dataclass
+class Leaf:
+    colour: int
+
+
+class Nested(BaseModel):
+    """Names that it declares, and names that are payload."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    balances: dict[str, int] = {}
+    branches: list[Branch] = []
+    by_owner: dict[str, Branch] = {}
+    either: int | dict[str, int] = 0
+    leaf: Leaf | None = None
+
+
+@pytest.mark.parametrize(
+    ("data", "place"),
+    [
+        ({"balances": {"hunter2": "x"}}, "balances.*: int_parsing"),
+        ({"branches": [{"no": 1}, {"no": "x"}]}, "branches.1.no: int_parsing"),
+        ({"by_owner": {"hunter2": {}}}, "by_owner.*.no: missing"),
+        ({"either": {"hunter2": "x"}}, "either.*.*: int_parsing"),
+        ({"leaf": {}}, "leaf.colour: missing"),
+        ({"hunter2": 1}, "*: extra_forbidden"),
+    ],
+)
+def test_an_error_shows_names_that_a_model_declares_and_no_others(data: dict[str, Any], place: str) -> None:
+    event = Nested.model_construct(**data)
+    special = codec_of(event)
+    old = stored(codec.encode(Everything(), NO_METADATA))._replace(event_type="Special", data=json.dumps(data))
+
+    with pytest.raises(UnreadablePayloadError) as unreadable:
+        special.decode(old, EVERYTHING)
+
+    assert place in unreadable.value.problem
+    assert "hunter2" not in str(unreadable.value)
+
+
+def test_a_refusal_shows_names_that_a_model_declares_and_no_others() -> None:
+    wrong = Nested.model_construct(balances={"hunter2": "x"})
+    with pytest.raises(UnstorablePayloadError, match=r"balances\.\*: int_parsing"):
+        codec_of(wrong).encode(wrong, NO_METADATA)
+
+    extra = WithExtras.model_validate({"hunter2": (1, 2)})
+    with pytest.raises(UnstorablePayloadError, match=r"changed in \* "):
+        codec_of(extra).encode(extra, NO_METADATA)
 
 
 # --- metadata ------------------------------------------------------------------------------------------------------

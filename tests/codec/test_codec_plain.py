@@ -19,6 +19,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
     PlainSerializer,
     PrivateAttr,
     RootModel,
@@ -29,6 +30,7 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+from pydantic_core import CoreSchema, core_schema
 
 from eventstore.codec import payload, plain
 from eventstore.codec.plain import is_proven
@@ -228,6 +230,21 @@ class Holding(BaseModel):
     one: Validated
 
 
+class Replaced:
+    """An annotation that puts a plain schema in the place of a class's own."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        fields = {"a": core_schema.model_field(core_schema.int_schema())}
+        return core_schema.model_schema(cls=source, schema=core_schema.model_fields_schema(fields))
+
+
+class Twice(BaseModel):
+    """Its schema has the nested one in its definitions."""
+
+    one: Inner
+    other: Inner
+
+
 def field(kind: Any, settings: ConfigDict | None = None) -> type[BaseModel]:
     """Return a model with one field."""
     return create_model("Model", a=(kind, ...), __config__=settings)
@@ -248,6 +265,8 @@ def field(kind: Any, settings: ConfigDict | None = None) -> type[BaseModel]:
         RootModel[int],
         field(Any),
         field(object),
+        field(Annotated[Serialised, Replaced()]),
+        field(list[Annotated[Validated, Replaced()]]),
         field(bytes),
         field(Shade),
         field(int | str),
@@ -288,6 +307,7 @@ def test_a_model_that_could_change_a_value_is_not_plain(model: type[BaseModel]) 
     "model",
     [
         Outer,
+        Twice,
         field(int, ConfigDict(frozen=True, extra="forbid", strict=True)),
         field(datetime | None),
         field(dict[str, list[bool]]),
@@ -296,6 +316,14 @@ def test_a_model_that_could_change_a_value_is_not_plain(model: type[BaseModel]) 
 )
 def test_a_model_that_changes_nothing_is_plain(model: type[BaseModel]) -> None:
     assert is_plain(model)
+
+
+def test_a_nested_model_is_written_as_its_class_says_whatever_an_annotation_says() -> None:
+    """Taken at the annotation's word, half of the value would be lost in silence."""
+    holding = field(Annotated[Serialised, Replaced()])
+
+    with pytest.raises(UnstorablePayloadError, match="come back changed in a "):
+        payload.encode(holding(a=Serialised(a=3)), "Holding", 100)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 
 from eventstore import NO_STREAM, EventStore, NewEvent
 from eventstore.aggregates import folding
+from eventstore.clock import uuid7
 from eventstore.errors import InvalidStreamIdError
 from eventstore.store.log import LAST_VERSION, StoredSnapshot
 from fixtures.shop import SHIPPED, NoteTaken, Order, State, order, placed
@@ -43,6 +44,16 @@ async def test_missing_ones_are_left_out_and_doubles_loaded_once(orders: EventSt
     assert list(together) == ["2", "1"]
     assert await orders.repository(Order).load_many([]) == {}
     assert await orders.repository(order).load_many(["404"]) == {}
+
+
+async def test_a_snapshot_without_events_makes_no_aggregate(orders: EventStore) -> None:
+    """It can be left over where a log was taken back to an earlier time."""
+    for shape in (Order.shape, order.shape):
+        left = StoredSnapshot(3, uuid7(), State(quantity=3).model_dump_json())
+        await orders.log.save_snapshot("order-404", shape.fingerprint(orders.event_types), left)
+
+    assert list(await orders.repository(Order).load_many(["404", "2"])) == ["2"]
+    assert list(await orders.repository(order).load_many(["404", "2"])) == ["2"]
 
 
 async def test_a_key_that_is_none_is_refused(orders: EventStore) -> None:

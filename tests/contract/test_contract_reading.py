@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from eventstore.clock import uuid7
 from eventstore.errors import UnknownEventTypeError
 from eventstore.metadata import NO_METADATA
 from eventstore.store import AppendRequest
-from eventstore.store.reading import PAGE
+from eventstore.store.reading import PAGE, EventIterator
 from eventstore.testing import FakeClock
 from fixtures.shop import SHIPPED, NoteTaken, OrderPlaced, OrderShipped, placed
 
@@ -181,3 +182,50 @@ async def test_reading_an_unknown_type_names_it_and_where_it_is(any_store: Event
     assert (error.event_type, error.stream_id, error.stream_version) == ("Forgotten", "order-1", 2)
     assert [event.event_type for event in raw] == ["OrderPlaced", "Forgotten"]
     assert [event.stream_version for event in known] == [1]
+
+
+@pytest.fixture
+async def broken(any_store: EventStore) -> EventStore:
+    """A store with forty sound events in `order-1`, and one behind them whose type nobody knows."""
+    await any_store.append("order-1", [placed(number) for number in range(1, 41)], expected_version=NO_STREAM)
+    unknown = any_store.codec.encode(placed(), NO_METADATA)._replace(event_type="Unknown")
+    await any_store.log.append([AppendRequest("order-1", 40, 40, [unknown], look_up_ids=False)], wait=True)
+    return any_store
+
+
+@pytest.mark.parametrize("whole_log", [False, True], ids=["a stream", "the log"])
+async def test_an_event_that_cannot_be_read_hides_none_before_it(broken: EventStore, *, whole_log: bool) -> None:
+    def events(limit: int | None = None) -> EventIterator[Any]:
+        return broken.read_all(limit=limit) if whole_log else broken.read_stream("order-1", limit=limit)
+
+    reader, seen = events(), list[int]()
+    for _ in range(2):  # it is the next one, and stays it
+        with pytest.raises(UnknownEventTypeError) as raised:
+            async for event in reader:
+                seen.append(event.stream_version)
+        assert raised.value.__context__ is None
+
+    assert seen == list(range(1, 41))
+    assert len(await events(limit=35).to_list()) == 35
+
+
+async def test_a_list_that_failed_is_whole_when_it_is_asked_for_again(
+    broken: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = broken.read_stream("order-1")
+    with pytest.raises(UnknownEventTypeError):
+        await events.to_list()
+
+    with monkeypatch.context() as mended:
+        mended.setattr(broken.codec, "decode", lambda *_: [])  # the code that knows the type is there
+
+        assert [event.stream_version for event in await events.to_list()] == list(range(1, 41))
+    assert await events.to_list() == []
+
+
+async def test_a_list_that_failed_can_be_read_one_by_one(broken: EventStore) -> None:
+    events = broken.read_stream("order-1")
+    with pytest.raises(UnknownEventTypeError):
+        await events.to_list()
+
+    assert [(await anext(events)).stream_version for _ in range(40)] == list(range(1, 41))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from typing import Any
 
 import pytest
@@ -183,6 +183,21 @@ async def test_the_farthest_moments_come_back(any_store: EventStore) -> None:
 def test_a_naive_business_time_is_refused() -> None:
     with pytest.raises(InvalidArgumentError, match="aware"):
         NewEvent(placed(), occurred_at=datetime(2024, 5, 1))  # noqa: DTZ001 - that is the point
+
+
+class NoOffset(tzinfo):
+    """A zone that says no offset: Python counts a time with it as naive."""
+
+    def utcoffset(self, _time: datetime | None) -> None:
+        return None
+
+    tzname = dst = utcoffset
+
+
+def test_a_business_time_in_a_zone_without_an_offset_is_refused() -> None:
+    """Taken for the machine's local time, it would be stored as another moment in silence."""
+    with pytest.raises(InvalidArgumentError, match="aware"):
+        NewEvent(placed(), occurred_at=datetime(2024, 5, 1, tzinfo=NoOffset()))
 
 
 async def test_naive_times_are_refused_when_reading(untouched: EventStore) -> None:

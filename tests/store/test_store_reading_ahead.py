@@ -168,6 +168,15 @@ async def test_a_page_that_failed_is_asked_for_again_and_nothing_is_skipped(long
     assert quantities(seen) == list(range(COUNT))
 
 
+async def test_a_list_whose_page_failed_is_whole_when_it_is_asked_for_again(long: EventStore, fetches: Fetches) -> None:
+    await fail_on(fetches, {3})
+    events = long.read_stream("order-1")
+    with pytest.raises(UnavailableError):
+        await events.to_list()
+
+    assert quantities(await events.to_list()) == list(range(COUNT))
+
+
 async def test_a_reader_that_is_cancelled_while_it_waits_can_go_on(long: EventStore, fetches: Fetches) -> None:
     gate = asyncio.Event()
 
