@@ -109,6 +109,8 @@ class GroupingAppender:
             return await pending.answer
         finally:
             self._unanswered.discard(pending)
+            if not pending.is_sent:
+                self._queue.leave(pending)
             self._room.give(pending.weight)
 
     async def drain(self, seconds: float) -> None:
@@ -176,6 +178,9 @@ class GroupingAppender:
 
     async def _send(self, log: Log, batch: Sequence[Pending], *, wait: bool) -> bool:
         """Send a batch and see to its answers; returns whether the connection can be used further."""
+        batch = self._without_the_gone(batch)
+        if not batch:
+            return True
         for pending in batch:
             pending.is_sent = True
         try:
@@ -191,6 +196,13 @@ class GroupingAppender:
         else:
             self._settle(batch, outcomes)
         return True
+
+    def _without_the_gone(self, batch: Sequence[Pending]) -> Sequence[Pending]:
+        """Leave out those whose callers went while a connection was waited for: they heard that nothing was sent."""
+        here = [pending for pending in batch if pending.is_sent or not pending.answer.done()]
+        if len(here) < len(batch):
+            self._open(set(_by_stream(batch)).difference(_by_stream(here)))
+        return here
 
     def _settle(self, batch: Sequence[Pending], outcomes: Iterable[AppendOutcome]) -> None:
         """Answer each append; losers first, so that who tries again comes before who goes on (else nobody else would).

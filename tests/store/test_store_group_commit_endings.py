@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import asyncpg
@@ -18,8 +19,9 @@ from eventstore.errors import (
 from eventstore.events import AppendResult
 from eventstore.store import event_store, grouping
 from eventstore.store.grouping import LANES
+from eventstore.store.queueing import Pending
 from fixtures.group_commit import held, until_waiting, versions
-from fixtures.shop import SHIPPED, placed
+from fixtures.shop import SHIPPED, app, placed
 from fixtures.stores import open_store
 from fixtures.tcp_proxy import TcpProxy, When
 
@@ -53,6 +55,45 @@ async def test_an_append_that_is_cancelled_after_it_was_sent_runs_on_and_its_nei
 
     results = await asyncio.gather(*callers[1:])
     assert [result.stream_version for result in results] == [3, 4]
+
+
+async def give_up(store: EventStore, stream_id: str) -> None:
+    """Append, and go away before it is sent."""
+    with pytest.raises(UnavailableError, match="nothing was appended"):
+        await store.append(stream_id, [SHIPPED], expected_version=ANY, timeout=0.01)
+
+
+async def test_callers_that_give_up_behind_a_held_stream_leave_nothing_in_memory(
+    store: EventStore, connection: asyncpg.Connection
+) -> None:
+    await store.append("order-left", [placed()], expected_version=NO_STREAM)
+    async with held(connection, "order-left"):
+        first = asyncio.create_task(store.append("order-left", [SHIPPED], expected_version=ANY))
+        await until_waiting(connection, writers=1)
+        for _ in range(5):
+            await asyncio.gather(*[give_up(store, "order-left") for _ in range(5)])
+        gc.collect()
+
+        pending = [one for one in gc.get_objects() if isinstance(one, Pending)]
+        to_it = [one.request.stream_id for one in pending].count("order-left")
+        assert to_it <= 1 + 5  # those who went last may linger a moment
+        del pending
+
+    assert (await first).stream_version == 2
+
+
+async def test_an_append_that_timed_out_while_no_connection_was_free_does_not_happen_later(dsn: str) -> None:
+    async with EventStore.open(dsn, app, pool_size=2) as small:
+        async with small.transaction(), small.transaction():
+            patient = asyncio.create_task(small.append("order-1", [placed()], expected_version=ANY))
+            impatient = [small.append(f"order-{n}", [placed()], expected_version=ANY, timeout=0.05) for n in (1, 2)]
+            for answer in await asyncio.gather(*impatient, return_exceptions=True):
+                assert isinstance(answer, UnavailableError)
+                assert "nothing was appended" in str(answer)
+
+        assert (await patient).stream_version == 1
+        await small.append("order-2", [placed()], expected_version=NO_STREAM)
+        assert await versions(small, "order-1") == [1]
 
 
 async def test_a_time_out_says_whether_the_append_was_sent(store: EventStore, connection: asyncpg.Connection) -> None:
