@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from uuid import UUID
 
 import asyncpg
 import pytest
 
 from eventstore import ANY, NO_STREAM, EventStore, NewEvent
+from eventstore.bulk import ImportedEvent, import_events
 from eventstore.clock import uuid7
 from eventstore.errors import (
     EventStoreError,
@@ -106,6 +108,19 @@ async def test_an_id_that_is_given_out_twice_fails_only_the_append_that_has_it(d
         assert [type(answer).__name__ for answer in answers].count("AppendResult") == 19
         assert isinstance(answers[8], IdempotencyError)
         assert await versions(store, "order-1") == list(range(1, 20))
+
+
+async def test_a_stream_recorded_in_the_future_keeps_its_time_to_itself(store: EventStore) -> None:
+    """As after a clock that was wrong, or an import: its own times never fall, its neighbours' are not lifted."""
+    future = datetime(2099, 1, 1, tzinfo=UTC)
+    await import_events(store, [ImportedEvent("order-5", placed(), recorded_at=future)], name="skewed")
+
+    await asyncio.gather(
+        *[store.append(f"order-{number}", [placed(), SHIPPED], expected_version=ANY) for number in range(10)]
+    )
+
+    assert {event.stream_id async for event in store.read_all() if event.recorded_at >= future} == {"order-5"}
+    assert [event.recorded_at for event in await store.read_stream("order-5").to_list()] == [future] * 3
 
 
 # --- streams that others hold ----------------------------------------------------------------------------------------
