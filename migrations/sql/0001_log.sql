@@ -156,6 +156,7 @@ DECLARE
     counts integer[] := coalesce(p_event_counts, array_fill(1, ARRAY[cardinality(p_stream_numbers)]));
     is_held boolean[] := array_fill(false, ARRAY[cardinality(p_streams)]);
     held_now integer[];
+    is_begun boolean[];
     stream_versions bigint[];
     -- Each stream's own: a clock that was wrong once, or an import, is nothing that its neighbours have to do with.
     stamps timestamptz[];
@@ -243,9 +244,12 @@ BEGIN
         expected := p_expected_versions[a];
         fits := expected = version OR expected = -2 OR (expected = -1 AND version > 0);
         IF NOT is_held[s] THEN
-            -- Held by somebody, or not there; nothing but an append that begins it could wait for the latter.
-            IF version = 0 AND NOT fits THEN
+            -- Held by somebody, or not there. Only an append that begins it could wait for the latter, and those behind
+            -- such an append wait with it: what they expect may be what it makes.
+            IF version = 0 AND NOT fits AND is_begun[s] IS NULL THEN
                 outcomes[a] := 'wrong_version';
+            ELSE
+                is_begun[s] := true;
             END IF;
         ELSIF fits AND NOT coalesce(p_look_up_ids[a], false) THEN
             outcomes[a] := 'appended';

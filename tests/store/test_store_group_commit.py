@@ -152,6 +152,28 @@ async def test_a_stream_that_another_transaction_is_beginning_stalls_nobody_else
     assert (await waiting).stream_version == 1
 
 
+async def test_what_waits_behind_an_append_to_a_new_stream_waits_with_it_while_a_stranger_begins_another(
+    store: EventStore, connection: asyncpg.Connection
+) -> None:
+    """While somebody begins one stream, a call begins none: its second append to a new one is not refused for that."""
+    async with connection.transaction():
+        await connection.execute("INSERT INTO eventstore.streams (stream_id) VALUES ('order-his')")
+        his = asyncio.create_task(store.append("order-his", [placed()], expected_version=NO_STREAM))
+        async with asyncio.timeout(10):
+            answers = await asyncio.gather(
+                store.append("order-new", [placed()], expected_version=NO_STREAM),
+                store.append("order-new", [SHIPPED], expected_version=1),
+                store.append("order-new", [SHIPPED], expected_version=1),
+                store.append("order-none", [SHIPPED], expected_version=1),
+                return_exceptions=True,
+            )
+
+    assert [answer.stream_version for answer in answers if isinstance(answer, AppendResult)] == [1, 2]
+    refused = [answer.actual for answer in answers if isinstance(answer, WrongExpectedVersionError)]
+    assert refused == [2, 0]
+    assert (await his).stream_version == 1
+
+
 async def test_more_held_streams_than_connections_stall_nobody_else(
     store: EventStore, connection: asyncpg.Connection
 ) -> None:
