@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from eventstore.store.log import AppendOutcome, AppendRequest, Log, PooledLog
 
 LANES: Final = 2
-"""Batches on their way at a time. With one, client and server only take turns."""
+"""Batches on their way at a time. With one, client and server only take turns; a pool of two has no room for more."""
 
 WAITING_BYTES: Final = 64 * 1024 * 1024
 """What may wait in memory before callers wait to get in."""
@@ -67,6 +67,7 @@ class GroupingAppender:
         self._queue = AppendQueue()
         self._room = Budget(WAITING_BYTES)
         self._unanswered: set[Pending] = set()
+        self._most_lanes = max(1, min(LANES, connections - 1))  # readers need one while appends keep coming
         self._lanes = 0
         self._resting = 0
         self._most_beside = (connections - 1) // 3
@@ -136,7 +137,7 @@ class GroupingAppender:
     # --- the lanes -----------------------------------------------------------------------------------------------
 
     def _start_lane(self) -> None:
-        if self._lanes < LANES and self._queue.ready and not self._resting:
+        if self._lanes < self._most_lanes and self._queue.ready and not self._resting:
             self._lanes += 1
             self._spawn(self._lane())
 
@@ -157,7 +158,7 @@ class GroupingAppender:
 
     def _take(self) -> list[Pending]:
         """Take a batch: this lane's part of all streams, or one lane would carry all and the other crumbs."""
-        batch = self._queue.take(-(-(self._queue.ready + self._queue.closed) // LANES))
+        batch = self._queue.take(-(-(self._queue.ready + self._queue.closed) // self._most_lanes))
         self._start_lane()
         return batch
 

@@ -206,6 +206,32 @@ async def test_in_the_smallest_pool_a_held_stream_stalls_nobody_else(dsn: str, s
         assert (await waiting).stream_version == 3
 
 
+@pytest.mark.parametrize("pool_size", [2, 3])
+async def test_in_a_small_pool_appends_without_end_keep_nobody_from_reading_or_repeating(
+    dsn: str, pool_size: int
+) -> None:
+    async with EventStore.open(dsn, app, pool_size=pool_size, pool_timeout=2.0) as small:
+        has_read = asyncio.Event()
+
+        async def write(number: int) -> int:
+            version = 0
+            while not has_read.is_set():
+                version = (await small.append(f"order-{number}", [placed()], expected_version=ANY)).stream_version
+            return version
+
+        chosen = [NewEvent(placed(), event_id=uuid7())]
+        async with asyncio.TaskGroup() as group:
+            writing = [group.create_task(write(number)) for number in range(16)]
+            try:
+                for repeated in (False, True):
+                    assert await small.stream_info("order-none") is None
+                    assert (await small.append("order-0x", chosen, expected_version=ANY)).repeated is repeated
+            finally:
+                has_read.set()
+
+        assert min(task.result() for task in writing) > 0
+
+
 # --- order and fairness ----------------------------------------------------------------------------------------------
 
 
