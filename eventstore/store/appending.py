@@ -3,7 +3,8 @@ r"""Appending: what a call becomes, what the log's answer means, and how a lost 
 An append is one call of the SQL function `append`, which is a transaction of its own on a pool. When the connection
 breaks while it is under way, nobody knows whether it committed. Guessing is wrong both ways, and so is merely looking:
 the old transaction may still be alive and commit later. So the same append, with the same ids, is repeated on a new
-connection: the stream's row lock makes it wait for the old transaction, and then the ids are there or they are not.
+connection: as long as the old transaction holds the stream's row, the repetition waits or is answered `busy`, and then
+the ids are there or they are not.
 
     sent --answer--> appended | wrong version | ids known --compare--> the original result | IdempotencyError
       \--connection lost--> repeat with a look for the ids (bounded) --> as above
@@ -60,6 +61,10 @@ class Appender(Protocol):
         ...
 
 
+class StreamHeldError(Exception):
+    """Another transaction holds the stream: nothing was appended, try again later."""
+
+
 class InTransactionAppender:
     """Appends inside somebody's transaction: nothing is repeated, the transaction's owner decides."""
 
@@ -105,9 +110,13 @@ class DirectAppender:
 
     async def _append(self, request: AppendRequest) -> AppendResult:
         try:
-            return await run_again(lambda: append_once(self._log, self._codec, request))
+            return await run_again(lambda: self._once(request))
         except ConnectionLostError as error:
             return await self.resolve(request, str(error))
+
+    async def _once(self, request: AppendRequest) -> AppendResult:
+        """Carry out an append in a transaction of its own."""
+        return await append_once(self._log, self._codec, request)
 
     async def resolve(self, request: AppendRequest, reason: str, until: float | None = None) -> AppendResult:
         """Find out whether an append happened whose answer was lost, by sending it again with the same ids.
@@ -127,7 +136,7 @@ class DirectAppender:
             async with asyncio.timeout_at(until or give_up_at()):
                 while True:
                     try:
-                        return await append_once(self._log, self._codec, request)
+                        return await self._once(request)
                     except (UnavailableError, TransactionConflictError):
                         await backoff.wait()
         except (TimeoutError, ClosedError):  # closed meanwhile: nobody can be asked any more
@@ -156,10 +165,21 @@ async def run_again(transaction: Callable[[], Awaitable[T]]) -> T:
     return await transaction()
 
 
-async def append_once(log: Log, codec: Codec, request: AppendRequest) -> AppendResult:
-    """Send an append and say what the answer means."""
+async def append_once(log: Log, codec: Codec, request: AppendRequest, *, wait: bool = True) -> AppendResult:
+    """Send an append and say what the answer means.
+
+    Args:
+        log: Where to.
+        codec: For comparing the append with what is there.
+        request: The append.
+        wait: Whether to wait for a stream that another transaction holds.
+
+    Raises:
+        StreamHeldError: Another transaction holds the stream, and it is not to be waited for.
+        EventStoreError: As `InTransactionAppender.append`.
+    """
     try:
-        (outcome,) = await log.append([request], wait=True)
+        (outcome,) = await log.append([request], wait=wait)
     except DuplicateError as error:
         if error.constraint == _EVENT_ID_KEY and not request.look_up_ids:
             ids = [event.event_id for event in request.events]
@@ -173,6 +193,8 @@ async def append_once(log: Log, codec: Codec, request: AppendRequest) -> AppendR
         return _original_result(codec, request, known)
     if outcome.kind == "wrong_version":
         raise WrongExpectedVersionError(request.stream_id, request.expected, outcome.version)
+    if outcome.kind == "busy" and not wait:
+        raise StreamHeldError
     if outcome.kind == "busy":  # begun by another transaction between two statements: now there is a row to wait for
         return await append_once(log, codec, request)
     return appended(request, outcome)

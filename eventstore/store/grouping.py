@@ -6,7 +6,7 @@ when a lane is free. Each append keeps its own answer, and nobody's trouble is a
 
     lane --> appended | wrong version                       answered
          \-> busy: another transaction holds the stream --> beside the lanes, on a connection that can wait for it
-         \-> ids known, or the call failed as a whole   --> one by one, each with an answer of its own
+         \-> ids known, or the call failed as a whole   --> one by one (see `beside`), each with an answer of its own
          \-> the connection broke                       --> one by one, resolved (see `appending`)
 
 A caller that is cancelled before its append was sent has not appended; afterwards the append runs on without it, and no
@@ -29,7 +29,8 @@ from eventstore.errors import (
     WrongExpectedVersionError,
 )
 from eventstore.lifecycle import Budget
-from eventstore.store.appending import DirectAppender, appended, give_up_at, no_answer
+from eventstore.store.appending import appended, give_up_at, no_answer
+from eventstore.store.beside import BUSY_SECONDS, BesideAppender
 from eventstore.store.queueing import AppendQueue, Pending
 
 if TYPE_CHECKING:
@@ -46,9 +47,6 @@ LANES: Final = 2
 WAITING_BYTES: Final = 64 * 1024 * 1024
 """What may wait in memory before callers wait to get in."""
 
-_BUSY_SECONDS: Final = 0.01
-"""How long a held stream is left alone when all connections that could wait for it are taken."""
-
 
 class GroupingAppender:
     """Appends requests in batches, each with an answer of its own.
@@ -56,13 +54,12 @@ class GroupingAppender:
     Args:
         log: Where to; each call is a transaction.
         codec: For comparing an append with what is there.
-        connections: How many connections the log has; less than a third of them wait for streams that others hold; of
-            three or fewer none does, such streams are then asked again and again.
+        connections: How many connections the log has.
     """
 
     def __init__(self, log: PooledLog, codec: Codec, *, connections: int) -> None:
         self._log = log
-        self._direct = DirectAppender(log, codec)
+        self._beside = BesideAppender(log, codec, connections=connections)
         self._loop = asyncio.get_running_loop()
         self._queue = AppendQueue()
         self._room = Budget(WAITING_BYTES)
@@ -70,9 +67,6 @@ class GroupingAppender:
         self._most_lanes = max(1, min(LANES, connections - 1))  # readers need one while appends keep coming
         self._lanes = 0
         self._resting = 0
-        self._most_beside = (connections - 1) // 3
-        self._beside = 0
-        self._alone = asyncio.Semaphore(max(1, connections // 3))
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def append(self, request: AppendRequest, timeout: float | None) -> AppendResult:  # noqa: ASYNC109 - see `Appender`
@@ -241,8 +235,7 @@ class GroupingAppender:
             pending = [each for each in waiting if not each.answer.done()]  # `busy` proves: who has gone is not there
             if not pending:
                 self._open([stream_id])
-            elif self._beside < self._most_beside:
-                self._beside += 1
+            elif self._beside.begin_waiting():
                 self._spawn(self._wait_for(pending))
             else:
                 self._spawn(self._try_again(stream_id, pending))
@@ -254,12 +247,12 @@ class GroupingAppender:
         except Exception as error:  # noqa: BLE001 - as in `_lane`: who waits must hear of it
             self._give_back(pending, error)
         finally:
-            self._beside -= 1
+            self._beside.end_waiting()
 
     async def _try_again(self, stream_id: str, pending: Sequence[Pending]) -> None:
         for each in pending:
             each.is_sent = False
-        await asyncio.sleep(_BUSY_SECONDS)
+        await asyncio.sleep(BUSY_SECONDS)
         self._queue.put_back(stream_id, pending)
         self._open([stream_id])
 
@@ -271,18 +264,17 @@ class GroupingAppender:
 
     async def _carry_out(self, stream_id: str, pending: Sequence[Pending], lost: str | None, until: float) -> None:
         for each in pending:
-            async with self._alone:
-                try:
-                    result = await (
-                        self._direct.append(each.request)
-                        if lost is None
-                        else self._direct.resolve(each.request, lost, until)
-                    )
-                except Exception as error:  # noqa: BLE001 - it is the caller's
-                    _refuse(each, error)
-                else:
-                    if not each.answer.done():
-                        each.answer.set_result(result)
+            try:
+                result = await (
+                    self._beside.append(each.request)
+                    if lost is None
+                    else self._beside.resolve(each.request, lost, until)
+                )
+            except Exception as error:  # noqa: BLE001 - it is the caller's
+                _refuse(each, error)
+            else:
+                if not each.answer.done():
+                    each.answer.set_result(result)
         self._open([stream_id])
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

@@ -159,6 +159,50 @@ async def test_when_the_answer_to_a_batch_is_lost_each_append_is_resolved(
     assert len(await store.read_all().to_list()) == 14
 
 
+async def test_streams_that_are_held_when_an_answer_is_lost_keep_no_other_append_from_being_resolved(
+    store: EventStore, proxy: TcpProxy, connection: asyncpg.Connection
+) -> None:
+    """However many they are: nobody waits for a held stream on a connection that others need for their answers."""
+    streams = [f"held-{number}" for number in range(6)]
+    for stream_id in streams:
+        await store.append(stream_id, [placed()], expected_version=NO_STREAM)
+    async with open_store(proxy.dsn) as cut_store, held(connection, *streams):
+        cut = proxy.cut_at(b"held-0", When.BEFORE)
+        waiting = [asyncio.create_task(cut_store.append(each, [SHIPPED], expected_version=1)) for each in streams]
+        async with asyncio.timeout(5):
+            await asyncio.gather(
+                *[cut_store.append(f"order-{n}", [placed()], expected_version=NO_STREAM) for n in range(30)]
+            )
+        assert cut.happened.is_set()
+        assert not any(task.done() for task in waiting)
+        await connection.execute("COMMIT; BEGIN")
+        assert {result.stream_version for result in await asyncio.gather(*waiting)} == {2}
+
+
+@pytest.mark.parametrize("pool_size", [2, 4])
+async def test_in_a_small_pool_a_refused_append_and_its_neighbours_do_not_wait_for_a_held_stream(
+    dsn: str, store: EventStore, connection: asyncpg.Connection, pool_size: int
+) -> None:
+    await connection.execute("""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION $m$no$m$; END';
+        CREATE TRIGGER refuse BEFORE INSERT ON eventstore.events
+            FOR EACH ROW WHEN (NEW.stream_id = 'order-7') EXECUTE FUNCTION refuse();
+    """)
+    for stream_id in ("held-1", "held-2"):
+        await store.append(stream_id, [placed()], expected_version=NO_STREAM)
+    async with EventStore.open(dsn, app, pool_size=pool_size) as small, held(connection, "held-1", "held-2"):
+        waiting = [asyncio.create_task(small.append(f"held-{n}", [SHIPPED], expected_version=1)) for n in (1, 2)]
+        async with asyncio.timeout(5):
+            answers = await asyncio.gather(
+                *[small.append(f"order-{n}", [placed()], expected_version=NO_STREAM) for n in range(12)],
+                return_exceptions=True,
+            )
+        assert [number for number, answer in enumerate(answers) if not isinstance(answer, AppendResult)] == [7]
+        assert not any(task.done() for task in waiting)
+        await connection.execute("COMMIT; BEGIN")
+        assert {result.stream_version for result in await asyncio.gather(*waiting)} == {2}
+
+
 async def test_a_store_that_is_closed_answers_what_is_under_way(
     dsn: str, store: EventStore, connection: asyncpg.Connection
 ) -> None:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import asyncpg
 import pytest
 
-from eventstore import ANY, NO_STREAM, EventStore, ExpectedVersion, NewEvent
+from eventstore import ANY, NO_STREAM, AppendResult, EventStore, ExpectedVersion, NewEvent
 from eventstore.errors import (
     CommitOutcomeUnknownError,
     OutcomeUnknownError,
     UnavailableError,
     WrongExpectedVersionError,
 )
-from eventstore.store import appending, commit
-from fixtures.shop import SHIPPED, placed
+from eventstore.store import appending, beside, commit
+from eventstore.store.appending import StreamHeldError
+from fixtures.holding import closed_gate, prepare_holding
+from fixtures.shop import SHIPPED, NoteTaken, app, placed
 from fixtures.stores import open_store
 from fixtures.tcp_proxy import TcpProxy, When
 
@@ -94,6 +97,43 @@ async def test_a_repetition_waits_for_the_old_call_that_is_still_alive_on_the_se
 
     assert (result.stream_version, result.repeated) == (2, True)
     assert await versions(store) == [1, 2]
+
+
+@pytest.mark.parametrize("stream_exists", [False, True])
+async def test_without_a_connection_to_wait_on_a_repetition_comes_again_until_the_old_call_has_ended(
+    store: EventStore,
+    proxy: TcpProxy,
+    connection: asyncpg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    stream_exists: bool,
+) -> None:
+    """The old call holds the stream that it appends to or begins; while it does, the answer is `busy`, not a guess."""
+    held = asyncio.Queue[None]()
+    once = appending.append_once
+
+    async def observed(*args: Any, **options: Any) -> AppendResult:
+        try:
+            return await once(*args, **options)
+        except StreamHeldError:
+            held.put_nowait(None)
+            raise
+
+    monkeypatch.setattr(beside, "append_once", observed)
+    await prepare_holding(proxy.dsn)
+    if stream_exists:
+        await store.append("order-1", [placed()], expected_version=NO_STREAM)
+    async with EventStore.open(proxy.dsn, app, pool_size=2) as small:
+        async with closed_gate(connection, "gate"):
+            proxy.cut_at(b"gate/", When.WORKING)
+            appending_ = asyncio.create_task(small.append("order-1", [NoteTaken(text="gate/1")], expected_version=ANY))
+            for _ in range(3):
+                await held.get()
+            assert not appending_.done()
+        result = await appending_
+
+    assert (result.stream_version, result.repeated) == (1 + stream_exists, True)
+    assert await versions(store) == list(range(1, result.stream_version + 1))
 
 
 async def test_a_session_that_is_ended_by_the_administrator_loses_no_append(
