@@ -9,6 +9,8 @@ the ids are there or they are not.
     sent --answer--> appended | wrong version | ids known --compare--> the original result | IdempotencyError
       \--connection lost--> repeat with a look for the ids (bounded) --> as above
                               \--still no answer--> OutcomeUnknownError
+
+Only the log itself knows. That PostgreSQL refuses the user by now, or the statement, says nothing of the first call.
 """
 
 from __future__ import annotations
@@ -24,7 +26,6 @@ from eventstore.errors import (
     IdempotencyError,
     OutcomeUnknownError,
     TransactionConflictError,
-    UnavailableError,
     WrongExpectedVersionError,
 )
 from eventstore.events import AppendResult, Position
@@ -121,6 +122,8 @@ class DirectAppender:
     async def resolve(self, request: AppendRequest, reason: str, until: float | None = None) -> AppendResult:
         """Find out whether an append happened whose answer was lost, by sending it again with the same ids.
 
+        Whatever else than an answer of the log comes back, it is asked again.
+
         Args:
             request: The append.
             reason: Why its answer was lost.
@@ -128,7 +131,8 @@ class DirectAppender:
 
         Raises:
             OutcomeUnknownError: Nobody could be asked in time.
-            EventStoreError: As `append`; it is known then that it had not happened.
+            WrongExpectedVersionError: The stream is elsewhere: it has not happened.
+            IdempotencyError: The ids were used for something else: it has not happened.
         """
         request = request._replace(look_up_ids=True)
         backoff = Backoff(first=0.05, most=1.0)
@@ -137,7 +141,9 @@ class DirectAppender:
                 while True:
                     try:
                         return await self._once(request)
-                    except (UnavailableError, TransactionConflictError):
+                    except (WrongExpectedVersionError, IdempotencyError, ClosedError):
+                        raise
+                    except Exception:  # noqa: BLE001 - no answer, whatever it is
                         await backoff.wait()
         except (TimeoutError, ClosedError):  # closed meanwhile: nobody can be asked any more
             raise no_answer(request, reason) from None

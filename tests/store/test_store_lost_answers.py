@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import pytest
 
 from eventstore import ANY, NO_STREAM, AppendResult, EventStore, ExpectedVersion, NewEvent
+from eventstore.db import ConnectionLostError, Database
 from eventstore.errors import (
     CommitOutcomeUnknownError,
+    ConfigurationError,
+    EventStoreError,
     OutcomeUnknownError,
     UnavailableError,
     WrongExpectedVersionError,
 )
-from eventstore.store import appending, beside, commit
+from eventstore.store import AppendOutcome, AppendRequest, appending, beside, commit
 from eventstore.store.appending import StreamHeldError
+from eventstore.store.postgres import PostgresLog
 from fixtures.holding import closed_gate, prepare_holding
 from fixtures.shop import SHIPPED, NoteTaken, app, placed
 from fixtures.stores import open_store
@@ -171,6 +176,57 @@ async def test_an_append_that_nobody_can_answer_for_says_so_and_can_be_repeated_
     assert await versions(store) == [1]
 
 
+REFUSALS = [
+    ConfigurationError("PostgreSQL refused user or password"),
+    EventStoreError("PostgreSQL refused the statement"),
+    RuntimeError("a defect"),
+]
+"""What says nothing of a call that was sent before."""
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=repr)
+async def test_only_an_answer_of_the_log_ends_the_search_for_an_appends_outcome(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch, refusal: Exception
+) -> None:
+    append = PostgresLog.append
+    to_come = [ConnectionLostError("the answer to what was carried out"), refusal, refusal]
+
+    async def refused(log: PostgresLog, requests: Sequence[AppendRequest], *, wait: bool) -> list[AppendOutcome]:
+        if to_come[1:] == [refusal, refusal]:
+            await append(log, requests, wait=wait)
+        if to_come:
+            raise to_come.pop(0)
+        return await append(log, requests, wait=wait)
+
+    monkeypatch.setattr(PostgresLog, "append", refused)
+    result = await store.append("order-1", [placed()], expected_version=NO_STREAM)
+
+    assert (result.stream_version, result.repeated) == (1, True)
+    assert await versions(store) == [1]
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_who_is_let_in_no_longer_is_told_that_the_outcome_is_unknown(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = PostgresLog.append
+    sent: list[AppendRequest] = []
+
+    async def refused(log: PostgresLog, requests: Sequence[AppendRequest], *, wait: bool) -> list[AppendOutcome]:
+        if sent:
+            raise ConfigurationError("PostgreSQL refused user or password")
+        sent.extend(requests)
+        await append(log, requests, wait=wait)
+        raise ConnectionLostError("its answer")
+
+    monkeypatch.setattr(PostgresLog, "append", refused)
+    with pytest.raises(OutcomeUnknownError) as raised:
+        await store.append("order-1", [placed()], expected_version=NO_STREAM)
+
+    assert raised.value.event_ids == (sent[0].events[0].event_id,)
+    assert await versions(store) == [1]
+
+
 async def test_connections_that_broke_while_idle_lose_no_append(
     cut_store: EventStore, store: EventStore, proxy: TcpProxy
 ) -> None:
@@ -239,6 +295,27 @@ async def test_a_transaction_whose_commit_arrived_returns(
 
     assert proxy.was_cut.is_set()
     assert await versions(store) == list(range(1, result.stream_version + 1))
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=repr)
+async def test_only_an_answer_of_the_log_ends_the_search_for_a_commits_outcome(
+    cut_store: EventStore, store: EventStore, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch, refusal: Exception
+) -> None:
+    ask = commit._any_is_there
+    to_come = [refusal, refusal]
+
+    async def refused(database: Database, written: Mapping[str, Sequence[UUID]]) -> bool:
+        if to_come:
+            raise to_come.pop()
+        return await ask(database, written)
+
+    monkeypatch.setattr(commit, "_any_is_there", refused)
+    async with cut_store.transaction() as tx:
+        await tx.append("order-1", [placed()], expected_version=NO_STREAM)
+        proxy.cut_at(b"COMMIT", When.AFTER)
+
+    assert not to_come
+    assert await versions(store) == [1]
 
 
 @pytest.mark.parametrize("stream_exists", [False, True])
