@@ -254,6 +254,32 @@ async def test_a_stale_snapshot_of_the_callers_is_a_conflict_that_can_be_run_aga
     assert await versions(store) == [1, 2]
 
 
+@pytest.mark.parametrize("isolation", ["repeatable_read", "serializable"])
+async def test_the_log_is_not_read_in_an_old_snapshot_that_lacks_settled_events(
+    store: EventStore, connection: asyncpg.Connection, isolation: Any
+) -> None:
+    """Else a reader would pass by what had a lower position and committed later, and never come back to it."""
+    async with store.transaction() as late:
+        await late.append("order-late", [placed()], expected_version=NO_STREAM)
+        await store.append("order-early", [placed()], expected_version=NO_STREAM)
+        transaction = connection.transaction(isolation=isolation)
+        await transaction.start()
+        await connection.fetchval("SELECT count(*) FROM eventstore.events")  # its snapshot is taken here
+    async with store.bind(connection) as tx:
+        with pytest.raises(InvalidArgumentError, match="READ COMMITTED"):
+            await tx.read_all().to_list()
+        assert [event.stream_version async for event in tx.read_stream("order-early")] == [1]
+    await transaction.rollback()
+
+
+async def test_the_log_is_read_in_a_read_committed_transaction_of_the_callers(
+    store: EventStore, connection: asyncpg.Connection
+) -> None:
+    async with connection.transaction(isolation="read_committed"), store.bind(connection) as tx:
+        await store.append("order-1", [placed()], expected_version=NO_STREAM)
+        assert [event.stream_id async for event in tx.read_all()] == ["order-1"]
+
+
 # --- defaults of a role or a database ------------------------------------------------------------------------------
 
 
