@@ -408,7 +408,7 @@ class EventStore(Operations):
             raise ClosedError("store")
         if stream_id is not None and self._open_transactions:
             for tx in self._open_transactions.get(asyncio.current_task(), ()):
-                if stream_id in tx.written:
+                if stream_id in tx.asked_for:
                     raise SelfDeadlockError(stream_id)
 
 
