@@ -213,7 +213,8 @@ class Database:
         """Borrow a connection for as long as the block lasts.
 
         Args:
-            reset: Undo session settings afterwards, because the block hands the connection to the caller.
+            reset: Undo what was done to the session (settings, locks) afterwards, also when the block failed, because
+                it hands the connection to the caller.
 
         Raises:
             UnavailableError: No connection can be made, or none was free in time.
@@ -225,9 +226,11 @@ class Database:
         pool = self._pool
         connection = await self._acquired(pool)
         try:
-            yield connection
-            if reset and self._resets:
-                await _undo_settings(connection)
+            try:
+                yield connection
+            finally:
+                if reset and self._resets:
+                    await _undo_settings(connection)
         finally:
             with contextlib.suppress(*_FAILURES):  # the pool has given the connection up then
                 await pool.release(connection, timeout=_RELEASE_TIMEOUT)
@@ -343,9 +346,11 @@ async def _undo_settings(connection: Connection) -> None:
     """Undo session settings; what was done before is done, so a failure only costs the connection."""
     try:
         await connection.reset(timeout=_RELEASE_TIMEOUT)
-    except _FAILURES:
+    except BaseException as error:
         with contextlib.suppress(*_FAILURES):  # a connection that broke has left the pool already
             connection.terminate()
+        if not isinstance(error, _FAILURES):
+            raise
 
 
 def _require_supported(connection: Connection) -> None:

@@ -148,6 +148,25 @@ async def test_settings_made_inside_a_transaction_do_not_stay_behind(dsn: str) -
             assert await tx.connection.fetchval("SHOW work_mem") != "1234kB"
 
 
+@pytest.mark.parametrize("failure", [None, ZeroDivisionError, asyncio.CancelledError])
+async def test_what_a_transaction_did_to_its_session_does_not_stay_behind_however_it_ended(
+    dsn: str, connection: asyncpg.Connection, failure: type[BaseException] | None
+) -> None:
+    async with EventStore.open(dsn, app, pool_size=2) as store:
+        with suppress(ZeroDivisionError, asyncio.CancelledError):
+            async with store.transaction() as tx:
+                pid = tx.connection.get_server_pid()
+                await tx.connection.execute("SELECT pg_advisory_lock(42)")
+                await tx.connection.execute("COMMIT; SET work_mem = '1234kB'; BEGIN")
+                if failure is not None:
+                    raise failure
+
+        assert await connection.fetchval("SELECT pg_try_advisory_lock(42)")
+        async with store.transaction() as one, store.transaction() as two:
+            assert pid in {tx.connection.get_server_pid() for tx in (one, two)}
+            assert [await tx.connection.fetchval("SHOW work_mem") for tx in (one, two)] == ["4MB", "4MB"]
+
+
 # --- the caller's own connection -----------------------------------------------------------------------------------
 
 
