@@ -15,6 +15,7 @@ from eventstore.db.queries import Queries
 from eventstore.errors import (
     ClosedError,
     ConfigurationError,
+    InvalidArgumentError,
     NotConnectedError,
     UnsupportedServerError,
     WrongEventLoopError,
@@ -83,10 +84,12 @@ class ConnectionSession:
 
         Raises:
             ClosedError: The transaction has ended.
+            InvalidArgumentError: The same, and it was not we who ended it.
         """
         if not self.is_open:
             raise ClosedError("transaction")
         with translated(self.queries.schema):
+            self.require_transaction()
             rows: list[Row] = await self.connection.fetch(self.queries[name], *args)
         return rows
 
@@ -94,6 +97,18 @@ class ConnectionSession:
         """Run a named query and return its first row."""
         rows = await self.fetch(name, *args)
         return rows[0] if rows else None
+
+    def require_transaction(self) -> None:
+        """Check that the connection is inside a transaction, as far as it is known here; it costs no round trip.
+
+        Raises:
+            InvalidArgumentError: It is not: what it wrote would commit at once.
+        """
+        if not self.connection.is_closed() and not self.connection.is_in_transaction():
+            raise InvalidArgumentError(
+                "the connection is not in a transaction: begin one first (SQLAlchemy begins it with its first own "
+                "statement), and end it after the store's block"
+            )
 
     async def copy_in(self, table: str, columns: Sequence[str], blocks: Iterable[bytes]) -> None:
         """Copy rows into a table of the store, in PostgreSQL's binary format, in blocks of any size."""

@@ -230,15 +230,12 @@ class EventStore(Operations):
         """Append and read inside a transaction that the caller began on a connection of their own.
 
         Raises:
-            InvalidArgumentError: The connection is not in a transaction: what it wrote would commit at once.
+            InvalidArgumentError: The connection is not in a transaction, or no longer when it is used: what it wrote
+                would commit at once.
         """
-        if not connection.is_in_transaction():
-            raise InvalidArgumentError(
-                "the connection is not in a transaction: begin one first (SQLAlchemy begins it with its first own "
-                "statement)"
-            )
         self._check_open(None)
         session = self.database.session(connection)
+        session.require_transaction()
         tx = Transaction(PostgresLog(session), self._codec, connection, self._hooks)
         try:
             with self._noted(tx):

@@ -231,6 +231,30 @@ async def test_a_connection_outside_a_transaction_is_refused(store: EventStore, 
             pytest.fail("it was bound")
 
 
+async def test_a_bound_transaction_that_its_owner_has_ended_takes_no_more_appends(
+    store: EventStore, connection: asyncpg.Connection
+) -> None:
+    transaction = connection.transaction()
+    await transaction.start()
+    async with store.bind(connection) as tx:
+        await tx.append("order-1", [placed()], expected_version=NO_STREAM)
+        await transaction.commit()
+        with pytest.raises(InvalidArgumentError, match="not in a transaction"):
+            await tx.append("order-1", [SHIPPED], expected_version=1)
+
+    assert await versions(store) == [1]
+
+
+async def test_a_transaction_that_the_callers_sql_has_ended_takes_no_more_appends(store: EventStore) -> None:
+    with pytest.raises(InvalidArgumentError, match="not in a transaction"):
+        async with store.transaction() as tx:
+            await tx.append("order-1", [placed()], expected_version=NO_STREAM)
+            await tx.connection.execute("COMMIT")
+            await tx.append("order-1", [SHIPPED], expected_version=1)
+
+    assert await versions(store) == [1]
+
+
 async def test_sqlalchemys_connection_can_be_bound_after_its_first_statement(dsn: str, store: EventStore) -> None:
     engine = create_async_engine(dsn.replace("postgresql://", "postgresql+asyncpg://"))
     async with engine.connect() as session:
