@@ -12,6 +12,7 @@ import asyncpg
 
 from eventstore.db.errors import connecting, translated
 from eventstore.db.queries import Queries
+from eventstore.db.sessions import default_isolation
 from eventstore.errors import (
     ClosedError,
     ConfigurationError,
@@ -145,7 +146,8 @@ class Database:
     """The store's way to PostgreSQL: opens its own pool for a DSN, or works on a pool that is passed in.
 
     A pool that is passed in is never closed or reconfigured. Everything is schema-qualified and payloads cross as
-    text, so its codecs and search_path do not matter.
+    text, so its search_path and its codecs for JSON do not matter; with others it is refused when it would give
+    something else than asyncpg does.
 
     Args:
         source: A DSN (`postgresql://…`) or an asyncpg pool.
@@ -202,9 +204,7 @@ class Database:
         try:
             async with self.connection() as connection:
                 _require_supported(connection)
-                with translated(self.schema):
-                    isolation = await connection.fetchval("SHOW default_transaction_isolation")
-                self._says_isolation = isolation != _ISOLATION
+                self._says_isolation = await default_isolation(connection, self.queries) != _ISOLATION
         except BaseException:
             await self._close()
             raise

@@ -131,6 +131,7 @@ class EventStore(Operations):
             UnavailableError: The database cannot be reached.
             SchemaError: The schema is not migrated, is newer than the code, or the server is too old.
             UnsafeServerError: The server can lose what it has acknowledged; see `db.durability`.
+            ConfigurationError: The database's encoding is not UTF8, or the pool's codecs would change events.
         """
         async with Database(
             source, schema=schema, pool_size=pool_size, pool_timeout=pool_timeout, pgbouncer=pgbouncer

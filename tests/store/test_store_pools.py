@@ -1,4 +1,4 @@
-"""A pool or a connection that is passed in is used as it is: never closed, never reconfigured, whatever its codecs."""
+"""A pool or a connection that is passed in is used as it is: never closed, never reconfigured."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import asyncpg
@@ -73,6 +75,29 @@ async def test_what_it_stored_is_an_object_and_no_quoted_text(
         await mine.append("order-1", [placed()], expected_version=NO_STREAM)
 
     assert await connection.fetchval("SELECT json_typeof(data) FROM eventstore.events") == "object"
+
+
+@pytest.mark.parametrize(
+    ("kind", "encoder", "decoder"),
+    [
+        ("uuid", str, str),
+        ("timestamptz", datetime.isoformat, str),
+        ("timestamptz", str, lambda text: datetime.fromisoformat(text).replace(tzinfo=None)),
+        ("int8", str, Decimal),
+        ("text", str.upper, str),
+        ("interval", abs, int),
+    ],
+)
+async def test_a_pool_whose_codecs_would_make_something_else_of_events_is_refused(
+    dsn: str, kind: str, encoder: Any, decoder: Any
+) -> None:
+    async def init(connection: asyncpg.Connection) -> None:
+        await connection.set_type_codec(kind, schema="pg_catalog", encoder=encoder, decoder=decoder)
+
+    async with asyncpg.create_pool(dsn, min_size=1, max_size=2, init=init) as pool:
+        with pytest.raises(ConfigurationError, match=r"set_type_codec.*give the store a pool without them"):
+            async with EventStore.open(pool, app):
+                pytest.fail("it was opened")
 
 
 async def test_an_existing_pool_is_neither_closed_nor_reconfigured(pool: asyncpg.Pool) -> None:
