@@ -12,9 +12,11 @@ import asyncpg
 
 from eventstore.db.errors import connecting, translated
 from eventstore.db.queries import Queries
+from eventstore.db.sessions import default_isolation
 from eventstore.errors import (
     ClosedError,
     ConfigurationError,
+    InvalidArgumentError,
     NotConnectedError,
     UnsupportedServerError,
     WrongEventLoopError,
@@ -83,10 +85,12 @@ class ConnectionSession:
 
         Raises:
             ClosedError: The transaction has ended.
+            InvalidArgumentError: The same, and it was not we who ended it.
         """
         if not self.is_open:
             raise ClosedError("transaction")
         with translated(self.queries.schema):
+            self.require_transaction()
             rows: list[Row] = await self.connection.fetch(self.queries[name], *args)
         return rows
 
@@ -94,6 +98,18 @@ class ConnectionSession:
         """Run a named query and return its first row."""
         rows = await self.fetch(name, *args)
         return rows[0] if rows else None
+
+    def require_transaction(self) -> None:
+        """Check that the connection is inside a transaction, as far as it is known here; it costs no round trip.
+
+        Raises:
+            InvalidArgumentError: It is not: what it wrote would commit at once.
+        """
+        if not self.connection.is_closed() and not self.connection.is_in_transaction():
+            raise InvalidArgumentError(
+                "the connection is not in a transaction: begin one first (SQLAlchemy begins it with its first own "
+                "statement), and end it after the store's block"
+            )
 
     async def copy_in(self, table: str, columns: Sequence[str], blocks: Iterable[bytes]) -> None:
         """Copy rows into a table of the store, in PostgreSQL's binary format, in blocks of any size."""
@@ -130,7 +146,8 @@ class Database:
     """The store's way to PostgreSQL: opens its own pool for a DSN, or works on a pool that is passed in.
 
     A pool that is passed in is never closed or reconfigured. Everything is schema-qualified and payloads cross as
-    text, so its codecs and search_path do not matter.
+    text, so its search_path and its codecs for JSON do not matter; with others it is refused when it would give
+    something else than asyncpg does.
 
     Args:
         source: A DSN (`postgresql://…`) or an asyncpg pool.
@@ -187,9 +204,7 @@ class Database:
         try:
             async with self.connection() as connection:
                 _require_supported(connection)
-                with translated(self.schema):
-                    isolation = await connection.fetchval("SHOW default_transaction_isolation")
-                self._says_isolation = isolation != _ISOLATION
+                self._says_isolation = await default_isolation(connection, self.queries) != _ISOLATION
         except BaseException:
             await self._close()
             raise
@@ -213,7 +228,8 @@ class Database:
         """Borrow a connection for as long as the block lasts.
 
         Args:
-            reset: Undo session settings afterwards, because the block hands the connection to the caller.
+            reset: Undo what was done to the session (settings, locks) afterwards, also when the block failed, because
+                it hands the connection to the caller.
 
         Raises:
             UnavailableError: No connection can be made, or none was free in time.
@@ -225,9 +241,11 @@ class Database:
         pool = self._pool
         connection = await self._acquired(pool)
         try:
-            yield connection
-            if reset and self._resets:
-                await _undo_settings(connection)
+            try:
+                yield connection
+            finally:
+                if reset and self._resets:
+                    await _undo_settings(connection)
         finally:
             with contextlib.suppress(*_FAILURES):  # the pool has given the connection up then
                 await pool.release(connection, timeout=_RELEASE_TIMEOUT)
@@ -343,9 +361,11 @@ async def _undo_settings(connection: Connection) -> None:
     """Undo session settings; what was done before is done, so a failure only costs the connection."""
     try:
         await connection.reset(timeout=_RELEASE_TIMEOUT)
-    except _FAILURES:
+    except BaseException as error:
         with contextlib.suppress(*_FAILURES):  # a connection that broke has left the pool already
             connection.terminate()
+        if not isinstance(error, _FAILURES):
+            raise
 
 
 def _require_supported(connection: Connection) -> None:

@@ -25,6 +25,7 @@ from eventstore.db.errors import connecting, translated
 from eventstore.db.queries import quoted
 from eventstore.db.revisions import VERSION_TABLE, current_revision
 from eventstore.db.scripts import head_revision, known_revisions, scripts_dir
+from eventstore.db.sessions import require_utf8
 from eventstore.errors import ConfigurationError, SchemaTooNewError
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ async def migrate(dsn: str, *, schema: str = DEFAULT_SCHEMA, revision: str = "he
         InvalidDsnError: The DSN cannot be parsed.
         UnavailableError: The database cannot be reached.
         SchemaTooNewError: The schema is newer than this code.
+        ConfigurationError: The database's encoding is not UTF8.
     """
     quoted(schema)
     with connecting(dsn):
@@ -129,6 +131,7 @@ async def _run_online(dsn: str, schema: str) -> None:
 
 
 def _run_in_transaction(connection: SqlConnection, schema: str) -> None:
+    require_utf8(str(connection.execute(text("SHOW server_encoding")).scalar()))
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
     connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}"))
     context.configure(connection=connection, version_table=VERSION_TABLE, version_table_schema=schema)

@@ -30,13 +30,13 @@ class EmptyAppendError(InvalidArgumentError):
 
 
 class SelfDeadlockError(InvalidArgumentError):
-    """An append outside a transaction would wait for the stream that the same task's open transaction has written."""
+    """An append outside a transaction would wait for the stream that the same task's open transaction holds."""
 
     def __init__(self, stream_id: str) -> None:
         self.stream_id = stream_id
         super().__init__(
-            f"{stream_id!r} was written by this task's open transaction, so an append outside it would wait for "
-            "itself: append through the transaction (tx.append), or after it"
+            f"{stream_id!r} is held by this task's open transaction, which has appended to it or tried to, so an "
+            "append outside it would wait for itself: append through the transaction (tx.append), or after it"
         )
 
 

@@ -3,11 +3,14 @@ r"""Appending: what a call becomes, what the log's answer means, and how a lost 
 An append is one call of the SQL function `append`, which is a transaction of its own on a pool. When the connection
 breaks while it is under way, nobody knows whether it committed. Guessing is wrong both ways, and so is merely looking:
 the old transaction may still be alive and commit later. So the same append, with the same ids, is repeated on a new
-connection: the stream's row lock makes it wait for the old transaction, and then the ids are there or they are not.
+connection: as long as the old transaction holds the stream's row, the repetition waits or is answered `busy`, and then
+the ids are there or they are not.
 
     sent --answer--> appended | wrong version | ids known --compare--> the original result | IdempotencyError
       \--connection lost--> repeat with a look for the ids (bounded) --> as above
                               \--still no answer--> OutcomeUnknownError
+
+Only the log itself knows. That PostgreSQL refuses the user by now, or the statement, says nothing of the first call.
 """
 
 from __future__ import annotations
@@ -23,7 +26,6 @@ from eventstore.errors import (
     IdempotencyError,
     OutcomeUnknownError,
     TransactionConflictError,
-    UnavailableError,
     WrongExpectedVersionError,
 )
 from eventstore.events import AppendResult, Position
@@ -58,6 +60,10 @@ class Appender(Protocol):
     async def drain(self, seconds: float) -> None:
         """Wait until everything that was accepted has been answered, or tell those who wait that time is over."""
         ...
+
+
+class StreamHeldError(Exception):
+    """Another transaction holds the stream: nothing was appended, try again later."""
 
 
 class InTransactionAppender:
@@ -105,12 +111,18 @@ class DirectAppender:
 
     async def _append(self, request: AppendRequest) -> AppendResult:
         try:
-            return await run_again(lambda: append_once(self._log, self._codec, request))
+            return await run_again(lambda: self._once(request))
         except ConnectionLostError as error:
             return await self.resolve(request, str(error))
 
+    async def _once(self, request: AppendRequest) -> AppendResult:
+        """Carry out an append in a transaction of its own."""
+        return await append_once(self._log, self._codec, request)
+
     async def resolve(self, request: AppendRequest, reason: str, until: float | None = None) -> AppendResult:
         """Find out whether an append happened whose answer was lost, by sending it again with the same ids.
+
+        Whatever else than an answer of the log comes back, it is asked again.
 
         Args:
             request: The append.
@@ -119,7 +131,8 @@ class DirectAppender:
 
         Raises:
             OutcomeUnknownError: Nobody could be asked in time.
-            EventStoreError: As `append`; it is known then that it had not happened.
+            WrongExpectedVersionError: The stream is elsewhere: it has not happened.
+            IdempotencyError: The ids were used for something else: it has not happened.
         """
         request = request._replace(look_up_ids=True)
         backoff = Backoff(first=0.05, most=1.0)
@@ -127,8 +140,10 @@ class DirectAppender:
             async with asyncio.timeout_at(until or give_up_at()):
                 while True:
                     try:
-                        return await append_once(self._log, self._codec, request)
-                    except (UnavailableError, TransactionConflictError):
+                        return await self._once(request)
+                    except (WrongExpectedVersionError, IdempotencyError, ClosedError):
+                        raise
+                    except Exception:  # noqa: BLE001 - no answer, whatever it is
                         await backoff.wait()
         except (TimeoutError, ClosedError):  # closed meanwhile: nobody can be asked any more
             raise no_answer(request, reason) from None
@@ -156,10 +171,21 @@ async def run_again(transaction: Callable[[], Awaitable[T]]) -> T:
     return await transaction()
 
 
-async def append_once(log: Log, codec: Codec, request: AppendRequest) -> AppendResult:
-    """Send an append and say what the answer means."""
+async def append_once(log: Log, codec: Codec, request: AppendRequest, *, wait: bool = True) -> AppendResult:
+    """Send an append and say what the answer means.
+
+    Args:
+        log: Where to.
+        codec: For comparing the append with what is there.
+        request: The append.
+        wait: Whether to wait for a stream that another transaction holds.
+
+    Raises:
+        StreamHeldError: Another transaction holds the stream, and it is not to be waited for.
+        EventStoreError: As `InTransactionAppender.append`.
+    """
     try:
-        (outcome,) = await log.append([request], wait=True)
+        (outcome,) = await log.append([request], wait=wait)
     except DuplicateError as error:
         if error.constraint == _EVENT_ID_KEY and not request.look_up_ids:
             ids = [event.event_id for event in request.events]
@@ -173,6 +199,8 @@ async def append_once(log: Log, codec: Codec, request: AppendRequest) -> AppendR
         return _original_result(codec, request, known)
     if outcome.kind == "wrong_version":
         raise WrongExpectedVersionError(request.stream_id, request.expected, outcome.version)
+    if outcome.kind == "busy" and not wait:
+        raise StreamHeldError
     if outcome.kind == "busy":  # begun by another transaction between two statements: now there is a row to wait for
         return await append_once(log, codec, request)
     return appended(request, outcome)

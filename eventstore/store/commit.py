@@ -12,13 +12,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from eventstore.errors import (
-    ClosedError,
-    CommitOutcomeUnknownError,
-    OutcomeUnknownError,
-    TransactionConflictError,
-    UnavailableError,
-)
+from eventstore.errors import ClosedError, CommitOutcomeUnknownError, OutcomeUnknownError
 from eventstore.lifecycle import Backoff
 from eventstore.store.appending import RESOLVE_SECONDS
 
@@ -44,7 +38,9 @@ async def has_committed(database: Database, written: Mapping[str, Sequence[UUID]
             while True:
                 try:
                     return await _any_is_there(database, written)
-                except (UnavailableError, TransactionConflictError):
+                except ClosedError:
+                    raise
+                except Exception:  # noqa: BLE001 - no answer, whatever it is: it says nothing of the transaction
                     await backoff.wait()
     except (TimeoutError, ClosedError):  # closed meanwhile: nobody can be asked any more
         stream_id, event_ids = next(iter(written.items()))

@@ -131,6 +131,7 @@ class EventStore(Operations):
             UnavailableError: The database cannot be reached.
             SchemaError: The schema is not migrated, is newer than the code, or the server is too old.
             UnsafeServerError: The server can lose what it has acknowledged; see `db.durability`.
+            ConfigurationError: The database's encoding is not UTF8, or the pool's codecs would change events.
         """
         async with Database(
             source, schema=schema, pool_size=pool_size, pool_timeout=pool_timeout, pgbouncer=pgbouncer
@@ -230,17 +231,14 @@ class EventStore(Operations):
         """Append and read inside a transaction that the caller began on a connection of their own.
 
         Raises:
-            InvalidArgumentError: The connection is none, or not in a transaction: what it wrote would commit at once.
+            InvalidArgumentError: The connection is none, or not in a transaction, or no longer when it is used: what it
+                wrote would commit at once.
         """
         if not hasattr(connection, "is_in_transaction"):
             raise InvalidArgumentError(f"bind takes an asyncpg connection, not {type(connection).__qualname__}")
-        if not connection.is_in_transaction():
-            raise InvalidArgumentError(
-                "the connection is not in a transaction: begin one first (SQLAlchemy begins it with its first own "
-                "statement)"
-            )
         self._check_open(None)
         session = self.database.session(connection)
+        session.require_transaction()
         tx = Transaction(PostgresLog(session), self._codec, connection, self._hooks)
         try:
             with self._noted(tx):
@@ -410,7 +408,7 @@ class EventStore(Operations):
             raise ClosedError("store")
         if stream_id is not None and self._open_transactions:
             for tx in self._open_transactions.get(asyncio.current_task(), ()):
-                if stream_id in tx.written:
+                if stream_id in tx.asked_for:
                     raise SelfDeadlockError(stream_id)
 
 

@@ -6,7 +6,7 @@ when a lane is free. Each append keeps its own answer, and nobody's trouble is a
 
     lane --> appended | wrong version                       answered
          \-> busy: another transaction holds the stream --> beside the lanes, on a connection that can wait for it
-         \-> ids known, or the call failed as a whole   --> one by one, each with an answer of its own
+         \-> ids known, or the call failed as a whole   --> one by one (see `beside`), each with an answer of its own
          \-> the connection broke                       --> one by one, resolved (see `appending`)
 
 A caller that is cancelled before its append was sent has not appended; afterwards the append runs on without it, and no
@@ -29,7 +29,8 @@ from eventstore.errors import (
     WrongExpectedVersionError,
 )
 from eventstore.lifecycle import Budget
-from eventstore.store.appending import DirectAppender, appended, give_up_at, no_answer
+from eventstore.store.appending import appended, give_up_at, no_answer
+from eventstore.store.beside import BUSY_SECONDS, BesideAppender
 from eventstore.store.queueing import AppendQueue, Pending
 
 if TYPE_CHECKING:
@@ -41,13 +42,10 @@ if TYPE_CHECKING:
     from eventstore.store.log import AppendOutcome, AppendRequest, Log, PooledLog
 
 LANES: Final = 2
-"""Batches on their way at a time. With one, client and server only take turns."""
+"""Batches on their way at a time. With one, client and server only take turns; a pool of two has no room for more."""
 
 WAITING_BYTES: Final = 64 * 1024 * 1024
 """What may wait in memory before callers wait to get in."""
-
-_BUSY_SECONDS: Final = 0.01
-"""How long a held stream is left alone when all connections that could wait for it are taken."""
 
 
 class GroupingAppender:
@@ -56,22 +54,19 @@ class GroupingAppender:
     Args:
         log: Where to; each call is a transaction.
         codec: For comparing an append with what is there.
-        connections: How many connections the log has; less than a third of them wait for streams that others hold; of
-            three or fewer none does, such streams are then asked again and again.
+        connections: How many connections the log has.
     """
 
     def __init__(self, log: PooledLog, codec: Codec, *, connections: int) -> None:
         self._log = log
-        self._direct = DirectAppender(log, codec)
+        self._beside = BesideAppender(log, codec, connections=connections)
         self._loop = asyncio.get_running_loop()
         self._queue = AppendQueue()
         self._room = Budget(WAITING_BYTES)
         self._unanswered: set[Pending] = set()
+        self._most_lanes = max(1, min(LANES, connections - 1))  # readers need one while appends keep coming
         self._lanes = 0
         self._resting = 0
-        self._most_beside = (connections - 1) // 3
-        self._beside = 0
-        self._alone = asyncio.Semaphore(max(1, connections // 3))
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def append(self, request: AppendRequest, timeout: float | None) -> AppendResult:  # noqa: ASYNC109 - see `Appender`
@@ -109,6 +104,8 @@ class GroupingAppender:
             return await pending.answer
         finally:
             self._unanswered.discard(pending)
+            if not pending.is_sent:
+                self._queue.leave(pending)
             self._room.give(pending.weight)
 
     async def drain(self, seconds: float) -> None:
@@ -134,7 +131,7 @@ class GroupingAppender:
     # --- the lanes -----------------------------------------------------------------------------------------------
 
     def _start_lane(self) -> None:
-        if self._lanes < LANES and self._queue.ready and not self._resting:
+        if self._lanes < self._most_lanes and self._queue.ready and not self._resting:
             self._lanes += 1
             self._spawn(self._lane())
 
@@ -155,7 +152,7 @@ class GroupingAppender:
 
     def _take(self) -> list[Pending]:
         """Take a batch: this lane's part of all streams, or one lane would carry all and the other crumbs."""
-        batch = self._queue.take(-(-(self._queue.ready + self._queue.closed) // LANES))
+        batch = self._queue.take(-(-(self._queue.ready + self._queue.closed) // self._most_lanes))
         self._start_lane()
         return batch
 
@@ -176,6 +173,9 @@ class GroupingAppender:
 
     async def _send(self, log: Log, batch: Sequence[Pending], *, wait: bool) -> bool:
         """Send a batch and see to its answers; returns whether the connection can be used further."""
+        batch = self._without_the_gone(batch)
+        if not batch:
+            return True
         for pending in batch:
             pending.is_sent = True
         try:
@@ -191,6 +191,13 @@ class GroupingAppender:
         else:
             self._settle(batch, outcomes)
         return True
+
+    def _without_the_gone(self, batch: Sequence[Pending]) -> Sequence[Pending]:
+        """Leave out those whose callers went while a connection was waited for: they heard that nothing was sent."""
+        here = [pending for pending in batch if pending.is_sent or not pending.answer.done()]
+        if len(here) < len(batch):
+            self._open(set(_by_stream(batch)).difference(_by_stream(here)))
+        return here
 
     def _settle(self, batch: Sequence[Pending], outcomes: Iterable[AppendOutcome]) -> None:
         """Answer each append; losers first, so that who tries again comes before who goes on (else nobody else would).
@@ -228,8 +235,7 @@ class GroupingAppender:
             pending = [each for each in waiting if not each.answer.done()]  # `busy` proves: who has gone is not there
             if not pending:
                 self._open([stream_id])
-            elif self._beside < self._most_beside:
-                self._beside += 1
+            elif self._beside.begin_waiting():
                 self._spawn(self._wait_for(pending))
             else:
                 self._spawn(self._try_again(stream_id, pending))
@@ -241,12 +247,12 @@ class GroupingAppender:
         except Exception as error:  # noqa: BLE001 - as in `_lane`: who waits must hear of it
             self._give_back(pending, error)
         finally:
-            self._beside -= 1
+            self._beside.end_waiting()
 
     async def _try_again(self, stream_id: str, pending: Sequence[Pending]) -> None:
         for each in pending:
             each.is_sent = False
-        await asyncio.sleep(_BUSY_SECONDS)
+        await asyncio.sleep(BUSY_SECONDS)
         self._queue.put_back(stream_id, pending)
         self._open([stream_id])
 
@@ -258,18 +264,17 @@ class GroupingAppender:
 
     async def _carry_out(self, stream_id: str, pending: Sequence[Pending], lost: str | None, until: float) -> None:
         for each in pending:
-            async with self._alone:
-                try:
-                    result = await (
-                        self._direct.append(each.request)
-                        if lost is None
-                        else self._direct.resolve(each.request, lost, until)
-                    )
-                except Exception as error:  # noqa: BLE001 - it is the caller's
-                    _refuse(each, error)
-                else:
-                    if not each.answer.done():
-                        each.answer.set_result(result)
+            try:
+                result = await (
+                    self._beside.append(each.request)
+                    if lost is None
+                    else self._beside.resolve(each.request, lost, until)
+                )
+            except Exception as error:  # noqa: BLE001 - it is the caller's
+                _refuse(each, error)
+            else:
+                if not each.answer.done():
+                    each.answer.set_result(result)
         self._open([stream_id])
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

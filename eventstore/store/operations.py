@@ -240,7 +240,8 @@ class Operations(ABC):
             limit: At most so many events.
 
         Raises:
-            InvalidArgumentError: An argument is not what it must be.
+            InvalidArgumentError: An argument is not what it must be; while reading: it is read in a transaction (see
+                `EventStore.bind`) above READ COMMITTED, whose snapshot may lack settled events.
             CodecError: While reading: an event is unknown, unreadable, or newer than the code.
         """
         _check_limit(limit)

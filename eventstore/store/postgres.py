@@ -11,7 +11,7 @@ from uuid import UUID
 
 from eventstore.codec import StoredEvent
 from eventstore.db import Database
-from eventstore.errors import NotPrimaryError
+from eventstore.errors import InvalidArgumentError, NotPrimaryError
 from eventstore.events import StreamInfo
 from eventstore.lifecycle import Wakeup
 from eventstore.store.commit import has_committed
@@ -97,8 +97,18 @@ class PostgresLog:
         return _stored(rows)
 
     async def high_water(self) -> int:
-        """Return the position up to which nothing can appear late."""
-        return await self._number("high_water")
+        """Return the position up to which nothing can appear late.
+
+        Raises:
+            InvalidArgumentError: The transaction reads an old snapshot, in which events below the mark may be missing.
+        """
+        mark, sees_what_came = cast("Sequence[Any]", await self._session.fetchrow("high_water"))
+        if not sees_what_came:
+            raise InvalidArgumentError(
+                "the log cannot be read in a REPEATABLE READ or SERIALIZABLE transaction: its snapshot may lack events "
+                "that have become settled since; read outside the transaction, or begin it as READ COMMITTED"
+            )
+        return int(mark)
 
     async def last_drawn(self) -> int:
         """Return the last position handed out."""

@@ -52,8 +52,9 @@ class AppendQueue:
     """Appends by stream, streams in the order in which they began to wait, and batches of them."""
 
     def __init__(self) -> None:
-        self._ready: dict[str, list[Pending]] = {}
-        self._behind: dict[str, list[Pending]] = {}
+        # Each stream's appends are the keys of a dict: in their order, and whoever leaves is found at once.
+        self._ready: dict[str, dict[Pending, None]] = {}
+        self._behind: dict[str, dict[Pending, None]] = {}
 
     @property
     def ready(self) -> int:
@@ -70,11 +71,21 @@ class AppendQueue:
         stream_id = pending.request.stream_id
         behind = self._behind.get(stream_id)
         if behind is not None:
-            behind.append(pending)
+            behind[pending] = None
         elif (ready := self._ready.get(stream_id)) is not None:
-            ready.append(pending)
+            ready[pending] = None
         else:
-            self._ready[stream_id] = [pending]
+            self._ready[stream_id] = {pending: None}
+
+    def leave(self, pending: Pending) -> None:
+        """Forget an append whose caller has gone: while its stream waits, nobody else would let go of its payload."""
+        stream_id = pending.request.stream_id
+        if stream_id in self._behind:
+            self._behind[stream_id].pop(pending, None)
+        elif stream_id in self._ready:
+            self._ready[stream_id].pop(pending, None)
+            if not self._ready[stream_id]:
+                del self._ready[stream_id]
 
     def take(self, streams: int) -> list[Pending]:
         """Return the next batch, the appends to at most so many streams, and close those.
@@ -98,9 +109,9 @@ class AppendQueue:
                 batch.append(pending)
                 count += 1
             if count == 0:
-                self._ready = {stream_id: waiting, **self._ready}
+                self._ready = {stream_id: dict.fromkeys(waiting), **self._ready}
                 break
-            self._behind[stream_id] = waiting[count:]
+            self._behind[stream_id] = dict.fromkeys(waiting[count:])
             streams -= 1
         return batch
 
@@ -112,7 +123,8 @@ class AppendQueue:
 
     def put_back(self, stream_id: str, pending: Sequence[Pending]) -> None:
         """Return a closed stream's appends to their place, the first among those that stayed behind."""
-        self._behind[stream_id][:0] = pending
+        here = [one for one in pending if not one.answer.done()]
+        self._behind[stream_id] = dict.fromkeys([*here, *self._behind[stream_id]])
 
 
 def _together(waiting: Sequence[Pending]) -> Sequence[Pending]:

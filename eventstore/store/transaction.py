@@ -31,6 +31,7 @@ class Transaction(Operations):
 
     Attributes:
         written: For each stream written here, the ids that were appended: how the outcome of a lost COMMIT is found.
+        asked_for: The streams of all appends, refused ones too: their rows may be locked until the transaction ends.
     """
 
     def __init__(self, log: Log, codec: Codec, connection: Connection | None, hooks: Sequence[AppendHook]) -> None:
@@ -39,6 +40,7 @@ class Transaction(Operations):
         self._hooks = hooks
         self._appender = InTransactionAppender(log, codec)
         self.written: dict[str, list[UUID]] = {}
+        self.asked_for: set[str] = set()
 
     @property
     def connection(self) -> Connection:
@@ -65,6 +67,7 @@ class Transaction(Operations):
 
     async def append_request(self, request: AppendRequest) -> AppendResult:
         """Append what is already encoded, and run the hooks that want it."""
+        self.asked_for.add(request.stream_id)
         result = await self._appender.append(request)
         if not result.repeated:
             self.written.setdefault(request.stream_id, []).extend(result.event_ids)

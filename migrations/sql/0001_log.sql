@@ -59,7 +59,7 @@ COMMENT ON COLUMN {schema}.events.global_position IS
     'The place in the log. Gaps are normal: numbers are drawn before a transaction commits, and some never do.';
 COMMENT ON COLUMN {schema}.events.stream_version IS 'The number within the stream; the first event is 1, no gaps.';
 COMMENT ON COLUMN {schema}.events.occurred_at IS 'Business time, the caller''s.';
-COMMENT ON COLUMN {schema}.events.recorded_at IS 'The server''s time, taken under the stream''s lock; never falls.';
+COMMENT ON COLUMN {schema}.events.recorded_at IS 'The server''s time, taken under the stream''s lock; never falls in a stream.';
 COMMENT ON COLUMN {schema}.events.data IS 'json, not jsonb: jsonb turns 1e22 into an integer and -0.0 into 0.0.';
 
 -- --- the low-water lock ----------------------------------------------------------------------------------------------
@@ -156,8 +156,11 @@ DECLARE
     counts integer[] := coalesce(p_event_counts, array_fill(1, ARRAY[cardinality(p_stream_numbers)]));
     is_held boolean[] := array_fill(false, ARRAY[cardinality(p_streams)]);
     held_now integer[];
+    is_begun boolean[];
     stream_versions bigint[];
-    stamp timestamptz;
+    -- Each stream's own: a clock that was wrong once, or an import, is nothing that its neighbours have to do with.
+    stamps timestamptz[];
+    now_locked timestamptz;
     -- For each append: what to add to an event's number in the call to get its version; null when it is refused.
     offsets bigint[] := array_fill(NULL::bigint, ARRAY[cardinality(p_stream_numbers)]);
     events_before integer := 0;
@@ -222,9 +225,10 @@ BEGIN
 
     -- A statement of its own, so that it sees what the locks waited for.
     -- step: read
+    now_locked := clock_timestamp();
     SELECT array_agg(coalesce(last.stream_version, 0) ORDER BY wanted.n),
-           greatest(clock_timestamp(), max(last.recorded_at))
-      INTO stream_versions, stamp
+           array_agg(greatest(now_locked, last.recorded_at) ORDER BY wanted.n)
+      INTO stream_versions, stamps
       FROM unnest(p_streams) WITH ORDINALITY AS wanted (stream_id, n)
       LEFT JOIN LATERAL (
         SELECT e.stream_version, e.recorded_at
@@ -240,9 +244,12 @@ BEGIN
         expected := p_expected_versions[a];
         fits := expected = version OR expected = -2 OR (expected = -1 AND version > 0);
         IF NOT is_held[s] THEN
-            -- Held by somebody, or not there; nothing but an append that begins it could wait for the latter.
-            IF version = 0 AND NOT fits THEN
+            -- Held by somebody, or not there. Only an append that begins it could wait for the latter, and those behind
+            -- such an append wait with it: what they expect may be what it makes.
+            IF version = 0 AND NOT fits AND is_begun[s] IS NULL THEN
                 outcomes[a] := 'wrong_version';
+            ELSE
+                is_begun[s] := true;
             END IF;
         ELSIF fits AND NOT coalesce(p_look_up_ids[a], false) THEN
             outcomes[a] := 'appended';
@@ -279,7 +286,8 @@ BEGIN
                (stream_id, stream_version, event_id, event_type, schema_version, data, metadata,
                 correlation_id, causation_id, occurred_at, recorded_at)
         SELECT p_streams[p_stream_numbers[coalesce(a, n::integer)]], offsets[coalesce(a, n::integer)] + n, event_id, event_type, schema_version,
-               data::json, metadata::json, correlation_id, causation_id, occurred_at, stamp
+               data::json, metadata::json, correlation_id, causation_id, occurred_at,
+               stamps[p_stream_numbers[coalesce(a, n::integer)]]
           FROM unnest(p_append_numbers, p_event_ids, p_event_types, p_schema_versions, p_data, p_metadata,
                       p_correlation_ids, p_causation_ids, p_occurred_at)
                WITH ORDINALITY

@@ -157,6 +157,18 @@ async def test_an_append_outside_that_would_wait_for_itself_is_refused_at_once(a
     await any_store.append("order-1", [SHIPPED], expected_version=1)
 
 
+async def test_an_append_that_a_transaction_refused_holds_its_stream_all_the_same(any_store: EventStore) -> None:
+    await any_store.append("order-1", [placed()], expected_version=NO_STREAM)
+    async with any_store.transaction() as tx:
+        with pytest.raises(WrongExpectedVersionError):
+            await tx.append("order-1", [SHIPPED], expected_version=7)
+        with pytest.raises(SelfDeadlockError):
+            async with asyncio.timeout(5):
+                await any_store.append("order-1", [SHIPPED], expected_version=1)
+
+    await any_store.append("order-1", [SHIPPED], expected_version=1)
+
+
 async def test_transactions_that_wait_for_each_other_are_told_apart(any_store: EventStore) -> None:
     """One of them is given up, as a conflict that can be run again; the other one commits."""
     await any_store.append("order-1", [placed()], expected_version=NO_STREAM)

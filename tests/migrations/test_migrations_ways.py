@@ -6,7 +6,9 @@ import asyncio
 import io
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -19,6 +21,7 @@ from eventstore.db.migrating import migrate, write_sql
 from eventstore.db.revisions import current_revision
 from eventstore.db.scripts import head_revision, known_revisions, scripts_dir
 from eventstore.errors import ConfigurationError, MissingMigrationError, SchemaTooNewError
+from eventstore.testing.databases import DatabasesForTests
 from fixtures.raw_append import ONE_EVENT
 from fixtures.shop import app, placed
 from fixtures.stores import connected
@@ -254,3 +257,25 @@ async def test_a_newer_schema_is_refused_and_left_alone(dsn: str, connection: as
 
     assert await catalog(dsn) == before
     assert await current_revision(connection, "eventstore") == "9999"
+
+
+# --- encodings -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def latin_dsn(postgres_server: DatabasesForTests) -> Iterator[str]:
+    """The address of an empty database that cannot hold every text."""
+    name = f"latin_{uuid4().hex}"
+    postgres_server.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")
+    yield postgres_server.dsn_of(name)
+    postgres_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def test_a_database_that_cannot_hold_every_text_is_neither_migrated_nor_opened(latin_dsn: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"encoding is LATIN1.*ENCODING 'UTF8'"):
+        await migrate(latin_dsn)
+    with pytest.raises(ConfigurationError, match="encoding is LATIN1"):
+        async with EventStore.open(latin_dsn, app):
+            pytest.fail("it was opened")
+    async with connected(latin_dsn) as connection:
+        assert await connection.fetchval("SELECT to_regnamespace('eventstore')") is None

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from uuid import UUID
 
 import asyncpg
 import pytest
 
 from eventstore import ANY, NO_STREAM, EventStore, NewEvent
+from eventstore.bulk import ImportedEvent, import_events
 from eventstore.clock import uuid7
 from eventstore.errors import (
     EventStoreError,
@@ -108,6 +110,19 @@ async def test_an_id_that_is_given_out_twice_fails_only_the_append_that_has_it(d
         assert await versions(store, "order-1") == list(range(1, 20))
 
 
+async def test_a_stream_recorded_in_the_future_keeps_its_time_to_itself(store: EventStore) -> None:
+    """As after a clock that was wrong, or an import: its own times never fall, its neighbours' are not lifted."""
+    future = datetime(2099, 1, 1, tzinfo=UTC)
+    await import_events(store, [ImportedEvent("order-5", placed(), recorded_at=future)], name="skewed")
+
+    await asyncio.gather(
+        *[store.append(f"order-{number}", [placed(), SHIPPED], expected_version=ANY) for number in range(10)]
+    )
+
+    assert {event.stream_id async for event in store.read_all() if event.recorded_at >= future} == {"order-5"}
+    assert [event.recorded_at for event in await store.read_stream("order-5").to_list()] == [future] * 3
+
+
 # --- streams that others hold ----------------------------------------------------------------------------------------
 
 
@@ -135,6 +150,28 @@ async def test_a_stream_that_another_transaction_is_beginning_stalls_nobody_else
         assert not waiting.done()
 
     assert (await waiting).stream_version == 1
+
+
+async def test_what_waits_behind_an_append_to_a_new_stream_waits_with_it_while_a_stranger_begins_another(
+    store: EventStore, connection: asyncpg.Connection
+) -> None:
+    """While somebody begins one stream, a call begins none: its second append to a new one is not refused for that."""
+    async with connection.transaction():
+        await connection.execute("INSERT INTO eventstore.streams (stream_id) VALUES ('order-his')")
+        his = asyncio.create_task(store.append("order-his", [placed()], expected_version=NO_STREAM))
+        async with asyncio.timeout(10):
+            answers = await asyncio.gather(
+                store.append("order-new", [placed()], expected_version=NO_STREAM),
+                store.append("order-new", [SHIPPED], expected_version=1),
+                store.append("order-new", [SHIPPED], expected_version=1),
+                store.append("order-none", [SHIPPED], expected_version=1),
+                return_exceptions=True,
+            )
+
+    assert [answer.stream_version for answer in answers if isinstance(answer, AppendResult)] == [1, 2]
+    refused = [answer.actual for answer in answers if isinstance(answer, WrongExpectedVersionError)]
+    assert refused == [2, 0]
+    assert (await his).stream_version == 1
 
 
 async def test_more_held_streams_than_connections_stall_nobody_else(
@@ -167,6 +204,32 @@ async def test_in_the_smallest_pool_a_held_stream_stalls_nobody_else(dsn: str, s
             assert not waiting.done()
 
         assert (await waiting).stream_version == 3
+
+
+@pytest.mark.parametrize("pool_size", [2, 3])
+async def test_in_a_small_pool_appends_without_end_keep_nobody_from_reading_or_repeating(
+    dsn: str, pool_size: int
+) -> None:
+    async with EventStore.open(dsn, app, pool_size=pool_size, pool_timeout=2.0) as small:
+        has_read = asyncio.Event()
+
+        async def write(number: int) -> int:
+            version = 0
+            while not has_read.is_set():
+                version = (await small.append(f"order-{number}", [placed()], expected_version=ANY)).stream_version
+            return version
+
+        chosen = [NewEvent(placed(), event_id=uuid7())]
+        async with asyncio.TaskGroup() as group:
+            writing = [group.create_task(write(number)) for number in range(16)]
+            try:
+                for repeated in (False, True):
+                    assert await small.stream_info("order-none") is None
+                    assert (await small.append("order-0x", chosen, expected_version=ANY)).repeated is repeated
+            finally:
+                has_read.set()
+
+        assert min(task.result() for task in writing) > 0
 
 
 # --- order and fairness ----------------------------------------------------------------------------------------------

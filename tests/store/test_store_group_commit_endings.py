@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import asyncpg
@@ -18,8 +19,9 @@ from eventstore.errors import (
 from eventstore.events import AppendResult
 from eventstore.store import event_store, grouping
 from eventstore.store.grouping import LANES
+from eventstore.store.queueing import Pending
 from fixtures.group_commit import held, until_waiting, versions
-from fixtures.shop import SHIPPED, placed
+from fixtures.shop import SHIPPED, app, placed
 from fixtures.stores import open_store
 from fixtures.tcp_proxy import TcpProxy, When
 
@@ -53,6 +55,45 @@ async def test_an_append_that_is_cancelled_after_it_was_sent_runs_on_and_its_nei
 
     results = await asyncio.gather(*callers[1:])
     assert [result.stream_version for result in results] == [3, 4]
+
+
+async def give_up(store: EventStore, stream_id: str) -> None:
+    """Append, and go away before it is sent."""
+    with pytest.raises(UnavailableError, match="nothing was appended"):
+        await store.append(stream_id, [SHIPPED], expected_version=ANY, timeout=0.01)
+
+
+async def test_callers_that_give_up_behind_a_held_stream_leave_nothing_in_memory(
+    store: EventStore, connection: asyncpg.Connection
+) -> None:
+    await store.append("order-left", [placed()], expected_version=NO_STREAM)
+    async with held(connection, "order-left"):
+        first = asyncio.create_task(store.append("order-left", [SHIPPED], expected_version=ANY))
+        await until_waiting(connection, writers=1)
+        for _ in range(5):
+            await asyncio.gather(*[give_up(store, "order-left") for _ in range(5)])
+        gc.collect()
+
+        pending = [one for one in gc.get_objects() if isinstance(one, Pending)]
+        to_it = [one.request.stream_id for one in pending].count("order-left")
+        assert to_it <= 1 + 5  # those who went last may linger a moment
+        del pending
+
+    assert (await first).stream_version == 2
+
+
+async def test_an_append_that_timed_out_while_no_connection_was_free_does_not_happen_later(dsn: str) -> None:
+    async with EventStore.open(dsn, app, pool_size=2) as small:
+        async with small.transaction(), small.transaction():
+            patient = asyncio.create_task(small.append("order-1", [placed()], expected_version=ANY))
+            impatient = [small.append(f"order-{n}", [placed()], expected_version=ANY, timeout=0.05) for n in (1, 2)]
+            for answer in await asyncio.gather(*impatient, return_exceptions=True):
+                assert isinstance(answer, UnavailableError)
+                assert "nothing was appended" in str(answer)
+
+        assert (await patient).stream_version == 1
+        await small.append("order-2", [placed()], expected_version=NO_STREAM)
+        assert await versions(small, "order-1") == [1]
 
 
 async def test_a_time_out_says_whether_the_append_was_sent(store: EventStore, connection: asyncpg.Connection) -> None:
@@ -116,6 +157,50 @@ async def test_when_the_answer_to_a_batch_is_lost_each_append_is_resolved(
     assert all(isinstance(answer, AppendResult) for number, answer in enumerate(answers) if number not in refused)
     assert await versions(store, "order-9") == [1, 2, 3]
     assert len(await store.read_all().to_list()) == 14
+
+
+async def test_streams_that_are_held_when_an_answer_is_lost_keep_no_other_append_from_being_resolved(
+    store: EventStore, proxy: TcpProxy, connection: asyncpg.Connection
+) -> None:
+    """However many they are: nobody waits for a held stream on a connection that others need for their answers."""
+    streams = [f"held-{number}" for number in range(6)]
+    for stream_id in streams:
+        await store.append(stream_id, [placed()], expected_version=NO_STREAM)
+    async with open_store(proxy.dsn) as cut_store, held(connection, *streams):
+        cut = proxy.cut_at(b"held-0", When.BEFORE)
+        waiting = [asyncio.create_task(cut_store.append(each, [SHIPPED], expected_version=1)) for each in streams]
+        async with asyncio.timeout(5):
+            await asyncio.gather(
+                *[cut_store.append(f"order-{n}", [placed()], expected_version=NO_STREAM) for n in range(30)]
+            )
+        assert cut.happened.is_set()
+        assert not any(task.done() for task in waiting)
+        await connection.execute("COMMIT; BEGIN")
+        assert {result.stream_version for result in await asyncio.gather(*waiting)} == {2}
+
+
+@pytest.mark.parametrize("pool_size", [2, 4])
+async def test_in_a_small_pool_a_refused_append_and_its_neighbours_do_not_wait_for_a_held_stream(
+    dsn: str, store: EventStore, connection: asyncpg.Connection, pool_size: int
+) -> None:
+    await connection.execute("""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION $m$no$m$; END';
+        CREATE TRIGGER refuse BEFORE INSERT ON eventstore.events
+            FOR EACH ROW WHEN (NEW.stream_id = 'order-7') EXECUTE FUNCTION refuse();
+    """)
+    for stream_id in ("held-1", "held-2"):
+        await store.append(stream_id, [placed()], expected_version=NO_STREAM)
+    async with EventStore.open(dsn, app, pool_size=pool_size) as small, held(connection, "held-1", "held-2"):
+        waiting = [asyncio.create_task(small.append(f"held-{n}", [SHIPPED], expected_version=1)) for n in (1, 2)]
+        async with asyncio.timeout(5):
+            answers = await asyncio.gather(
+                *[small.append(f"order-{n}", [placed()], expected_version=NO_STREAM) for n in range(12)],
+                return_exceptions=True,
+            )
+        assert [number for number, answer in enumerate(answers) if not isinstance(answer, AppendResult)] == [7]
+        assert not any(task.done() for task in waiting)
+        await connection.execute("COMMIT; BEGIN")
+        assert {result.stream_version for result in await asyncio.gather(*waiting)} == {2}
 
 
 async def test_a_store_that_is_closed_answers_what_is_under_way(

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+from uuid import UUID
 
 import asyncpg
 import pytest
 
-from eventstore import ANY, NO_STREAM, EventStore, ExpectedVersion, NewEvent
+from eventstore import ANY, NO_STREAM, AppendResult, EventStore, ExpectedVersion, NewEvent
+from eventstore.db import ConnectionLostError, Database
 from eventstore.errors import (
     CommitOutcomeUnknownError,
+    ConfigurationError,
+    EventStoreError,
     OutcomeUnknownError,
     UnavailableError,
     WrongExpectedVersionError,
 )
-from eventstore.store import appending, commit
-from fixtures.shop import SHIPPED, placed
+from eventstore.store import AppendOutcome, AppendRequest, appending, beside, commit
+from eventstore.store.appending import StreamHeldError
+from eventstore.store.postgres import PostgresLog
+from fixtures.holding import closed_gate, prepare_holding
+from fixtures.shop import SHIPPED, NoteTaken, app, placed
 from fixtures.stores import open_store
 from fixtures.tcp_proxy import TcpProxy, When
 
@@ -96,6 +104,43 @@ async def test_a_repetition_waits_for_the_old_call_that_is_still_alive_on_the_se
     assert await versions(store) == [1, 2]
 
 
+@pytest.mark.parametrize("stream_exists", [False, True])
+async def test_without_a_connection_to_wait_on_a_repetition_comes_again_until_the_old_call_has_ended(
+    store: EventStore,
+    proxy: TcpProxy,
+    connection: asyncpg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    stream_exists: bool,
+) -> None:
+    """The old call holds the stream that it appends to or begins; while it does, the answer is `busy`, not a guess."""
+    held = asyncio.Queue[None]()
+    once = appending.append_once
+
+    async def observed(*args: Any, **options: Any) -> AppendResult:
+        try:
+            return await once(*args, **options)
+        except StreamHeldError:
+            held.put_nowait(None)
+            raise
+
+    monkeypatch.setattr(beside, "append_once", observed)
+    await prepare_holding(proxy.dsn)
+    if stream_exists:
+        await store.append("order-1", [placed()], expected_version=NO_STREAM)
+    async with EventStore.open(proxy.dsn, app, pool_size=2) as small:
+        async with closed_gate(connection, "gate"):
+            proxy.cut_at(b"gate/", When.WORKING)
+            appending_ = asyncio.create_task(small.append("order-1", [NoteTaken(text="gate/1")], expected_version=ANY))
+            for _ in range(3):
+                await held.get()
+            assert not appending_.done()
+        result = await appending_
+
+    assert (result.stream_version, result.repeated) == (1 + stream_exists, True)
+    assert await versions(store) == list(range(1, result.stream_version + 1))
+
+
 async def test_a_session_that_is_ended_by_the_administrator_loses_no_append(
     cut_store: EventStore, store: EventStore, connection: asyncpg.Connection
 ) -> None:
@@ -128,6 +173,57 @@ async def test_an_append_that_nobody_can_answer_for_says_so_and_can_be_repeated_
     (event_id,) = error.event_ids
     again = await store.append("order-1", [NewEvent(placed(), event_id=event_id)], expected_version=NO_STREAM)
     assert (again.stream_version, again.repeated) == (1, when is When.AFTER)
+    assert await versions(store) == [1]
+
+
+REFUSALS = [
+    ConfigurationError("PostgreSQL refused user or password"),
+    EventStoreError("PostgreSQL refused the statement"),
+    RuntimeError("a defect"),
+]
+"""What says nothing of a call that was sent before."""
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=repr)
+async def test_only_an_answer_of_the_log_ends_the_search_for_an_appends_outcome(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch, refusal: Exception
+) -> None:
+    append = PostgresLog.append
+    to_come = [ConnectionLostError("the answer to what was carried out"), refusal, refusal]
+
+    async def refused(log: PostgresLog, requests: Sequence[AppendRequest], *, wait: bool) -> list[AppendOutcome]:
+        if to_come[1:] == [refusal, refusal]:
+            await append(log, requests, wait=wait)
+        if to_come:
+            raise to_come.pop(0)
+        return await append(log, requests, wait=wait)
+
+    monkeypatch.setattr(PostgresLog, "append", refused)
+    result = await store.append("order-1", [placed()], expected_version=NO_STREAM)
+
+    assert (result.stream_version, result.repeated) == (1, True)
+    assert await versions(store) == [1]
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_who_is_let_in_no_longer_is_told_that_the_outcome_is_unknown(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = PostgresLog.append
+    sent: list[AppendRequest] = []
+
+    async def refused(log: PostgresLog, requests: Sequence[AppendRequest], *, wait: bool) -> list[AppendOutcome]:
+        if sent:
+            raise ConfigurationError("PostgreSQL refused user or password")
+        sent.extend(requests)
+        await append(log, requests, wait=wait)
+        raise ConnectionLostError("its answer")
+
+    monkeypatch.setattr(PostgresLog, "append", refused)
+    with pytest.raises(OutcomeUnknownError) as raised:
+        await store.append("order-1", [placed()], expected_version=NO_STREAM)
+
+    assert raised.value.event_ids == (sent[0].events[0].event_id,)
     assert await versions(store) == [1]
 
 
@@ -199,6 +295,27 @@ async def test_a_transaction_whose_commit_arrived_returns(
 
     assert proxy.was_cut.is_set()
     assert await versions(store) == list(range(1, result.stream_version + 1))
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=repr)
+async def test_only_an_answer_of_the_log_ends_the_search_for_a_commits_outcome(
+    cut_store: EventStore, store: EventStore, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch, refusal: Exception
+) -> None:
+    ask = commit._any_is_there
+    to_come = [refusal, refusal]
+
+    async def refused(database: Database, written: Mapping[str, Sequence[UUID]]) -> bool:
+        if to_come:
+            raise to_come.pop()
+        return await ask(database, written)
+
+    monkeypatch.setattr(commit, "_any_is_there", refused)
+    async with cut_store.transaction() as tx:
+        await tx.append("order-1", [placed()], expected_version=NO_STREAM)
+        proxy.cut_at(b"COMMIT", When.AFTER)
+
+    assert not to_come
+    assert await versions(store) == [1]
 
 
 @pytest.mark.parametrize("stream_exists", [False, True])

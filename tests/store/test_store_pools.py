@@ -1,4 +1,4 @@
-"""A pool or a connection that is passed in is used as it is: never closed, never reconfigured, whatever its codecs."""
+"""A pool or a connection that is passed in is used as it is: never closed, never reconfigured."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import asyncpg
@@ -73,6 +75,29 @@ async def test_what_it_stored_is_an_object_and_no_quoted_text(
         await mine.append("order-1", [placed()], expected_version=NO_STREAM)
 
     assert await connection.fetchval("SELECT json_typeof(data) FROM eventstore.events") == "object"
+
+
+@pytest.mark.parametrize(
+    ("kind", "encoder", "decoder"),
+    [
+        ("uuid", str, str),
+        ("timestamptz", datetime.isoformat, str),
+        ("timestamptz", str, lambda text: datetime.fromisoformat(text).replace(tzinfo=None)),
+        ("int8", str, Decimal),
+        ("text", str.upper, str),
+        ("interval", abs, int),
+    ],
+)
+async def test_a_pool_whose_codecs_would_make_something_else_of_events_is_refused(
+    dsn: str, kind: str, encoder: Any, decoder: Any
+) -> None:
+    async def init(connection: asyncpg.Connection) -> None:
+        await connection.set_type_codec(kind, schema="pg_catalog", encoder=encoder, decoder=decoder)
+
+    async with asyncpg.create_pool(dsn, min_size=1, max_size=2, init=init) as pool:
+        with pytest.raises(ConfigurationError, match=r"set_type_codec.*give the store a pool without them"):
+            async with EventStore.open(pool, app):
+                pytest.fail("it was opened")
 
 
 async def test_an_existing_pool_is_neither_closed_nor_reconfigured(pool: asyncpg.Pool) -> None:
@@ -148,6 +173,25 @@ async def test_settings_made_inside_a_transaction_do_not_stay_behind(dsn: str) -
             assert await tx.connection.fetchval("SHOW work_mem") != "1234kB"
 
 
+@pytest.mark.parametrize("failure", [None, ZeroDivisionError, asyncio.CancelledError])
+async def test_what_a_transaction_did_to_its_session_does_not_stay_behind_however_it_ended(
+    dsn: str, connection: asyncpg.Connection, failure: type[BaseException] | None
+) -> None:
+    async with EventStore.open(dsn, app, pool_size=2) as store:
+        with suppress(ZeroDivisionError, asyncio.CancelledError):
+            async with store.transaction() as tx:
+                pid = tx.connection.get_server_pid()
+                await tx.connection.execute("SELECT pg_advisory_lock(42)")
+                await tx.connection.execute("COMMIT; SET work_mem = '1234kB'; BEGIN")
+                if failure is not None:
+                    raise failure
+
+        assert await connection.fetchval("SELECT pg_try_advisory_lock(42)")
+        async with store.transaction() as one, store.transaction() as two:
+            assert pid in {tx.connection.get_server_pid() for tx in (one, two)}
+            assert [await tx.connection.fetchval("SHOW work_mem") for tx in (one, two)] == ["4MB", "4MB"]
+
+
 # --- the caller's own connection -----------------------------------------------------------------------------------
 
 
@@ -212,6 +256,30 @@ async def test_a_connection_outside_a_transaction_is_refused(store: EventStore, 
             pytest.fail("it was bound")
 
 
+async def test_a_bound_transaction_that_its_owner_has_ended_takes_no_more_appends(
+    store: EventStore, connection: asyncpg.Connection
+) -> None:
+    transaction = connection.transaction()
+    await transaction.start()
+    async with store.bind(connection) as tx:
+        await tx.append("order-1", [placed()], expected_version=NO_STREAM)
+        await transaction.commit()
+        with pytest.raises(InvalidArgumentError, match="not in a transaction"):
+            await tx.append("order-1", [SHIPPED], expected_version=1)
+
+    assert await versions(store) == [1]
+
+
+async def test_a_transaction_that_the_callers_sql_has_ended_takes_no_more_appends(store: EventStore) -> None:
+    with pytest.raises(InvalidArgumentError, match="not in a transaction"):
+        async with store.transaction() as tx:
+            await tx.append("order-1", [placed()], expected_version=NO_STREAM)
+            await tx.connection.execute("COMMIT")
+            await tx.append("order-1", [SHIPPED], expected_version=1)
+
+    assert await versions(store) == [1]
+
+
 async def test_sqlalchemys_connection_can_be_bound_after_its_first_statement(dsn: str, store: EventStore) -> None:
     engine = create_async_engine(dsn.replace("postgresql://", "postgresql+asyncpg://"))
     async with engine.connect() as session:
@@ -252,6 +320,32 @@ async def test_a_stale_snapshot_of_the_callers_is_a_conflict_that_can_be_run_aga
 
     assert raised.value.retryable
     assert await versions(store) == [1, 2]
+
+
+@pytest.mark.parametrize("isolation", ["repeatable_read", "serializable"])
+async def test_the_log_is_not_read_in_an_old_snapshot_that_lacks_settled_events(
+    store: EventStore, connection: asyncpg.Connection, isolation: Any
+) -> None:
+    """Else a reader would pass by what had a lower position and committed later, and never come back to it."""
+    async with store.transaction() as late:
+        await late.append("order-late", [placed()], expected_version=NO_STREAM)
+        await store.append("order-early", [placed()], expected_version=NO_STREAM)
+        transaction = connection.transaction(isolation=isolation)
+        await transaction.start()
+        await connection.fetchval("SELECT count(*) FROM eventstore.events")  # its snapshot is taken here
+    async with store.bind(connection) as tx:
+        with pytest.raises(InvalidArgumentError, match="READ COMMITTED"):
+            await tx.read_all().to_list()
+        assert [event.stream_version async for event in tx.read_stream("order-early")] == [1]
+    await transaction.rollback()
+
+
+async def test_the_log_is_read_in_a_read_committed_transaction_of_the_callers(
+    store: EventStore, connection: asyncpg.Connection
+) -> None:
+    async with connection.transaction(isolation="read_committed"), store.bind(connection) as tx:
+        await store.append("order-1", [placed()], expected_version=NO_STREAM)
+        assert [event.stream_id async for event in tx.read_all()] == ["order-1"]
 
 
 # --- defaults of a role or a database ------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections import defaultdict
 from typing import Any, cast
 
@@ -79,7 +80,10 @@ class World:
     def leave(self, which: int, **_: bool) -> None:
         waiting = [one for stream in self.came for one in self.came[stream] if one not in self.went[stream]]
         if waiting:
-            leave(waiting[which % len(waiting)])
+            one = waiting[which % len(waiting)]
+            leave(one)
+            if which % 2:  # the others are noticed when their turn comes
+                self.queue.leave(one)
 
     def finish(self) -> None:
         while self.closed or self.queue.ready:
@@ -130,6 +134,49 @@ def test_large_appends_go_apart_and_one_that_is_too_large_for_any_batch_goes_alo
         batches.append([one.request.stream_id for one in batch])
 
     assert batches == [["s0", "s1"], ["s2"], ["s3"], ["s4"]]
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_who_leaves_takes_its_payload_along_and_the_others_keep_their_order(*, is_closed: bool) -> None:
+    queue = AppendQueue()
+    ones = [pending("s") for _ in range(4)]
+    queue.put(ones[0])
+    if is_closed:
+        assert queue.take(1) == ones[:1]
+    for one in ones[1:]:
+        queue.put(one)
+    payload = weakref.ref(ones[2].request.events[0])
+    leave(ones[2])
+    queue.leave(ones.pop(2))
+    del one
+
+    assert payload() is None
+    if is_closed:
+        queue.open("s")
+    assert queue.take(1) == ones[is_closed:]
+
+
+def test_a_stream_that_everybody_has_left_is_no_longer_waiting() -> None:
+    queue = AppendQueue()
+    one = pending("s")
+    queue.put(one)
+    queue.leave(one)
+
+    assert queue.ready == 0
+    queue.leave(one)  # once more changes nothing
+
+
+def test_who_left_while_its_stream_was_held_is_not_put_back() -> None:
+    queue = AppendQueue()
+    ones = [pending("s") for _ in range(3)]
+    for one in ones:
+        queue.put(one)
+    queue.take(1)
+    leave(ones[1])
+    queue.put_back("s", ones)
+    queue.open("s")
+
+    assert queue.take(1) == [ones[0], ones[2]]
 
 
 # --- back-pressure ---------------------------------------------------------------------------------------------------

@@ -44,8 +44,9 @@ SELECT global_position, stream_id, stream_version, event_id, event_type, schema_
  LIMIT $7
 
 -- name: high_water
--- The position up to which nothing can appear late; read the events in a later statement.
-SELECT {schema}.high_water()
+-- The position up to which nothing can appear late; read the events in a later statement, which sees more than this one
+-- in READ COMMITTED only. The second column says whether it does.
+SELECT {schema}.high_water(), current_setting('transaction_isolation') IN ('read committed', 'read uncommitted')
 
 -- name: last_drawn
 -- The last position handed out: the cheap question whether anything has happened.
