@@ -21,7 +21,7 @@ from eventstore.kafka import KafkaPublisher
 from eventstore.kafka.topics import opened_topics
 from eventstore.streams import ANY
 from eventstore.subscriptions import Checkpoint, Checkpoints
-from fixtures.kafka_tools import WITHIN, Kafka, fill, is_whole, publish_all, working
+from fixtures.kafka_tools import WITHIN, Kafka, fill, is_whole, lose_last_event, publish_all, working
 from fixtures.shop import placed
 
 
@@ -201,14 +201,7 @@ async def test_a_log_that_lost_its_tail_is_refused(kafka: Kafka, store: EventSto
     """As after a failover to a replica that was behind."""
     await fill(store, streams=2, events=2)
     await publish_all(kafka, store)
-    async with store.transaction() as tx:
-        await tx.connection.execute(
-            """
-            ALTER TABLE eventstore.events DISABLE TRIGGER USER;
-            DELETE FROM eventstore.events WHERE global_position = (SELECT max(global_position) FROM eventstore.events);
-            ALTER TABLE eventstore.events ENABLE TRIGGER USER
-            """
-        )
+    await lose_last_event(store)
     with pytest.raises(LogMismatchError, match="has not that event"):
         await run_to_its_end(kafka.publisher(store))
 
