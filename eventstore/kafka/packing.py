@@ -111,7 +111,7 @@ class Packer:
         self._parked = dict(cursor.parked)
         self._cloud_events = CloudEvents(group.publisher.source or f"/eventstore/{group.publisher.name}")
         self._lanes: dict[str, list[Lane]] = {}
-        self._ways: dict[str, Way] = {}
+        self._ways: dict[str | tuple[str, str], Way] = {}
 
     async def prepare(self) -> None:
         """Look all topics up that are known by now.
@@ -131,6 +131,7 @@ class Packer:
             MessageTooLargeError: The next event is larger than its topic accepts, and the publisher is to halt then;
                 what is before it was yielded.
             UnroutableEventError: The same for an event that has no topic.
+            MissingTopicError, TopicConfigurationError, LogMismatchError: The same for what is wrong with its topic.
             TooManyUnpublishedStreamsError: The next event's stream would be parked, one more than may be.
         """
         async for batch in follower:
@@ -155,13 +156,13 @@ class Packer:
                 last = event
                 continue
             try:
-                known = self._ways.get(event.event_type + event.stream_id if by_type else event.stream_id)
+                known = self._ways.get((event.event_type, event.stream_id) if by_type else event.stream_id)
                 way = known or await self._way_of(event)
                 draft.add(event, way, self._cloud_events.headers(event, way.headers))
-            except (MessageTooLargeError, UnroutableEventError) as error:
+            except EventStoreError as error:
                 try:
                     self._park(event, error)
-                except EventStoreError:
+                except EventStoreError:  # what is before it can be sent all the same
                     if last is not None and draft.events:
                         yield self._close(draft, _at(last, up_to.epoch))
                     raise
@@ -184,7 +185,7 @@ class Packer:
         key = stream_id.encode()
         if len(self._ways) >= _REMEMBERED:
             self._ways.clear()
-        known_as = stream_id if self._publisher.keeps_streams_whole else event_type + stream_id
+        known_as = stream_id if self._publisher.keeps_streams_whole else (event_type, stream_id)
         way = Way(lanes[partition_of(key, len(lanes))], key, self._cloud_events.of_stream(stream_id))
         return self._ways.setdefault(known_as, way)
 
@@ -241,9 +242,9 @@ class Packer:
         )
         return Part(draft.close(), self.cursor, draft.events)
 
-    def _park(self, event: StoredEvent, error: MessageTooLargeError | UnroutableEventError) -> None:
-        """Hold an event's stream back, if that is wanted; raises what stops the publisher otherwise."""
-        if self._publisher.on_failure == "halt":
+    def _park(self, event: StoredEvent, error: EventStoreError) -> None:
+        """Hold an event's stream back, if the event is why, and it is wanted; raises what stops the publisher else."""
+        if not isinstance(error, MessageTooLargeError | UnroutableEventError) or self._publisher.on_failure == "halt":
             raise error
         if len(self._parked) >= self._publisher.max_parked:
             raise TooManyUnpublishedStreamsError(

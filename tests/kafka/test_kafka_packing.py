@@ -1,0 +1,77 @@
+"""Packing: every event goes where its own route says, and what is before one that cannot be sent is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from eventstore import Publisher, by_function, by_type
+from eventstore.codec import StoredEvent
+from eventstore.errors import EventStoreError, LogMismatchError, MissingTopicError
+from eventstore.kafka.cursor import Cursor
+from eventstore.kafka.packing import Packer, Part
+from eventstore.kafka.topics import MAX_MESSAGE_BYTES, Topic
+from eventstore.outbox import Group
+from eventstore.subscriptions import Checkpoint
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class SomeTopics:
+    """All topics are there, but for some."""
+
+    def __init__(self, *missing: str) -> None:
+        self._missing = missing
+
+    async def find(self, name: str) -> Topic | None:
+        settings = {"max.message.bytes": str(MAX_MESSAGE_BYTES)}
+        return None if name in self._missing else Topic(name, 3, settings)
+
+    async def for_events(self, name: str, _: Publisher) -> Topic:
+        topic = await self.find(name)
+        if topic is None:
+            raise MissingTopicError(name)
+        return topic
+
+
+def packer(publisher: Publisher, topics: SomeTopics | None = None, cursor: Cursor | None = None) -> Packer:
+    any_topics: Any = topics or SomeTopics()
+    return Packer(Group(publisher), any_topics, cursor or Cursor())
+
+
+def event(position: int, stream_id: str, event_type: str = "OrderPlaced") -> StoredEvent:
+    return StoredEvent(position, stream_id, 1, uuid4(), event_type, 1, "{}", None, None, None, NOW, NOW)
+
+
+async def packed(one: Packer, events: Sequence[StoredEvent]) -> tuple[list[Part], EventStoreError | None]:
+    """Return the parts that come of events, and what ended it."""
+    parts: list[Part] = []
+    try:
+        async for part in one.split(events, Checkpoint(events[-1].position, events[-1].event_id)):
+            parts.append(part)  # noqa: PERF401 - what was yielded before an error counts too
+    except EventStoreError as error:
+        return parts, error
+    return parts, None
+
+
+@pytest.mark.parametrize("topic", [by_type(), by_function(lambda route: route.event_type)])
+async def test_a_route_by_type_is_never_taken_for_that_of_another_type_and_stream(topic: Any) -> None:
+    """Written one after the other, both are `InvoiceLineitem-1`."""
+    events = [event(1, "Lineitem-1", "Invoice"), event(2, "item-1", "InvoiceLine")]
+    parts, _ = await packed(packer(Publisher("orders", topic=topic)), events)
+    assert [batch.topic for part in parts for batch in part.batches] == ["Invoice", "InvoiceLine"]
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+async def test_what_is_before_an_event_whose_topic_is_missing_is_sent(is_known: bool) -> None:
+    publisher = Publisher("orders", create_topics=False, on_failure="park")
+    cursor = Cursor(partitions={"late": 3} if is_known else {})
+    events = [*(event(number, f"order-{number}") for number in range(1, 500)), event(500, "late-1")]
+    parts, error = await packed(packer(publisher, SomeTopics("late"), cursor), events)
+    assert [part.events for part in parts] == [499]
+    assert parts[-1].cursor.checkpoint == Checkpoint(499, events[498].event_id)
+    assert isinstance(error, LogMismatchError if is_known else MissingTopicError)
