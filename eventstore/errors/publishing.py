@@ -51,6 +51,22 @@ class MessageTooLargeError(EventStoreError):
         )
 
 
+class CursorTooLargeError(EventStoreError):
+    """A publisher's cursor record would outgrow its topic: too much is parked, or it has too many topics."""
+
+    def __init__(self, name: str, size: int, limit: int, parked: int, topics: int) -> None:
+        self.name = name
+        self.size = size
+        self.limit = limit
+        self.parked = parked
+        self.topics = topics
+        super().__init__(
+            f"the cursor of {name!r} would take {size} bytes, and may have {limit}: it names {parked} parked streams "
+            f"and {topics} topics; mend what parks streams and `eventstore publisher unpark` them, or publish to fewer "
+            "topics; nothing was skipped"
+        )
+
+
 class HangingTransactionError(EventStoreError):
     """A Kafka transaction stays open on a cursor topic longer than the broker allows: it must be ended by hand."""
 

@@ -65,6 +65,7 @@ class GroupWorker:
             MessageTooLargeError: An event is larger than its topic accepts; everything before it was published.
             UnroutableEventError: An event has no topic; the same.
             TooManyUnpublishedStreamsError: More streams would be parked than may be; the same.
+            CursorTooLargeError: More would be parked, or more topics be published to, than the cursor has room for.
             WrongGroupsError: The publisher is split in another way.
             LogMismatchError: Kafka or the log has lost what was there before.
             HangingTransactionError: A transaction that nobody ends hides the cursor.

@@ -29,7 +29,7 @@ from eventstore.streams import category_of
 from eventstore.subscriptions import Checkpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from eventstore.codec import StoredEvent
     from eventstore.kafka.topics import Topics
@@ -47,7 +47,7 @@ TRANSACTION_BYTES: Final = 16 * 1024 * 1024
 _REMEMBERED: Final = 16_384
 """Streams whose way is kept, at some 700 bytes each: working it out takes 10 microseconds, more than the rest."""
 
-_REASON: Final = 300
+_REASON_BYTES: Final = 300
 
 
 def partition_of(key: bytes, partitions: int) -> int:
@@ -133,6 +133,7 @@ class Packer:
             UnroutableEventError: The same for an event that has no topic.
             MissingTopicError, TopicConfigurationError, LogMismatchError: The same for what is wrong with its topic.
             TooManyUnpublishedStreamsError: The next event's stream would be parked, one more than may be.
+            CursorTooLargeError: The cursor would outgrow its topic with the next event's topic, or its stream parked.
         """
         async for batch in follower:
             async with aclosing(self.split(batch.events, batch.checkpoint)) as parts:
@@ -251,7 +252,9 @@ class Packer:
                 self._group.name, self._publisher.max_parked, event.stream_id, reason_of(error)
             ) from error
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        self._parked[event.stream_id] = Parked(event.position, event.stream_version, reason_of(error), now)
+        held = Parked(event.position, event.stream_version, reason_of(error), now)
+        self._require_room(self._partitions, {**self._parked, event.stream_id: held})
+        self._parked[event.stream_id] = held
         log.warning(
             "publisher %s parks %s at version %d: %s",
             self._group.name,
@@ -259,6 +262,9 @@ class Packer:
             event.stream_version,
             reason_of(error),
         )
+
+    def _require_room(self, partitions: Mapping[str, int], parked: Mapping[str, Parked]) -> None:
+        replace(self.cursor, partitions=partitions, parked=parked).require_room(self._group.name)
 
     async def _lanes_of(self, name: str) -> list[Lane]:
         lanes = self._lanes.get(name)
@@ -280,6 +286,8 @@ class Packer:
                 f"end, then run `eventstore publisher accept-partitions {self._publisher.name}`; or publish to a new "
                 "topic, under another name",
             )
+        if known is None:
+            self._require_room({**self._partitions, name: topic.partitions}, self._parked)
         self._partitions[name] = topic.partitions
         lanes = [Lane(name, number, topic.max_message_bytes) for number in range(topic.partitions)]
         return self._lanes.setdefault(name, lanes)
@@ -331,8 +339,10 @@ class Draft:
 def reason_of(error: MessageTooLargeError | UnroutableEventError) -> str:
     """Return why an event cannot be sent, short enough to be a part of every cursor."""
     if isinstance(error, MessageTooLargeError):
-        return f"it takes {error.size} bytes, the topic {error.topic!r} accepts {error.limit}"
-    return error.problem[:_REASON]
+        reason = f"it takes {error.size} bytes, the topic accepts {error.limit}: {error.topic}"
+    else:
+        reason = error.problem
+    return reason.encode()[:_REASON_BYTES].decode(errors="ignore")
 
 
 def _at(event: StoredEvent, epoch: int) -> Checkpoint:

@@ -145,6 +145,7 @@ class _Change:
         Raises:
             LogMismatchError: The old groups do not stand at the same event.
             TooManyUnpublishedStreamsError: A new group would hold more streams back than it may.
+            CursorTooLargeError: A new group's cursor would outgrow its topic.
             TopicConfigurationError: A topic is not what a cursor needs.
         """
         name, checkpoints = self._publisher.checkpoint_name, [tenure.cursor.checkpoint for tenure in tenures]
@@ -154,7 +155,8 @@ class _Change:
                 f"its groups stand at different events at position {checkpoints[0].position}; find out which is right",
             )
         cursors = {group: self._cursor_of(group, tenures) for group in self._publisher.all_groups()}
-        for group in cursors:
+        for group, cursor in cursors.items():
+            cursor.require_room(group.name)
             await tenures[0].topics.for_cursor(group.cursor_topic, self._publisher)
         return cursors
 

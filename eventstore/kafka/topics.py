@@ -28,11 +28,13 @@ _CLUSTER_DEFAULT: Final = -1
 
 CURSOR_TOPIC: Final[Mapping[str, str]] = {
     # A start reads the topic from its end; small segments that are cleaned soon keep the way to the last record short.
+    # No record can be larger than a segment.
     "cleanup.policy": "compact",
-    "segment.bytes": str(1024 * 1024),
+    "segment.bytes": str(MAX_MESSAGE_BYTES),
     "segment.ms": "60000",
     "delete.retention.ms": "1000",
     "min.cleanable.dirty.ratio": "0.01",
+    "max.message.bytes": str(MAX_MESSAGE_BYTES),
 }
 
 
@@ -185,3 +187,10 @@ def _require_fit_for_cursor(topic: Topic) -> None:
             f"its cleanup.policy is {topic.settings['cleanup.policy']!r}, which would delete the cursor: set it to "
             "'compact'",
         )
+    for setting in ("max.message.bytes", "segment.bytes"):
+        if int(topic.settings[setting]) < MAX_MESSAGE_BYTES:
+            raise TopicConfigurationError(
+                topic.name,
+                f"its {setting} is {topic.settings[setting]}, and a cursor with many parked streams is larger: set "
+                f"{setting}={MAX_MESSAGE_BYTES}",
+            )

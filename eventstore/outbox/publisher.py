@@ -16,7 +16,7 @@ DEFAULT_PARTITIONS: Final = 8
 DEFAULT_BATCH: Final = 1000
 DEFAULT_MAX_PARKED: Final = 100
 LARGEST_MAX_PARKED: Final = 1000
-"""The parked streams are part of each cursor record, which must stay below a broker's usual 1 MiB."""
+"""The parked streams are part of each cursor record, which must stay below what its topic accepts."""
 
 OnFailure = Literal["halt", "park"]
 

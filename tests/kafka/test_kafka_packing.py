@@ -11,8 +11,8 @@ import pytest
 
 from eventstore import Publisher, by_function, by_type
 from eventstore.codec import StoredEvent
-from eventstore.errors import EventStoreError, LogMismatchError, MissingTopicError
-from eventstore.kafka.cursor import Cursor
+from eventstore.errors import CursorTooLargeError, EventStoreError, LogMismatchError, MissingTopicError
+from eventstore.kafka.cursor import MAX_BYTES, Cursor, Parked
 from eventstore.kafka.packing import Packer, Part
 from eventstore.kafka.topics import MAX_MESSAGE_BYTES, Topic
 from eventstore.outbox import Group
@@ -75,3 +75,41 @@ async def test_what_is_before_an_event_whose_topic_is_missing_is_sent(is_known: 
     assert [part.events for part in parts] == [499]
     assert parts[-1].cursor.checkpoint == Checkpoint(499, events[498].event_id)
     assert isinstance(error, LogMismatchError if is_known else MissingTopicError)
+
+
+# --- what the cursor has room for ------------------------------------------------------------------------------------
+
+
+def full_cursor() -> Cursor:
+    """Return a cursor that has room for 100 bytes more."""
+    empty = Cursor(parked={"s": Parked(1, 1, "", "")})
+    room = MAX_BYTES - len(empty.encode()) - 100
+    return Cursor(parked={"s": Parked(1, 1, "x" * room, "")})
+
+
+async def test_a_stream_that_the_cursor_has_no_room_for_halts_the_publisher_and_what_is_before_is_sent() -> None:
+    publisher = Publisher("orders", on_failure="park")
+    cursor = full_cursor()
+    events = [event(2, "o-1"), event(3, "bücher-1")]
+    parts, error = await packed(packer(publisher, cursor=cursor), events)
+    assert isinstance(error, CursorTooLargeError)
+    assert not error.retryable
+    assert [part.events for part in parts] == [1]
+    assert parts[0].cursor.parked == cursor.parked
+    assert len(parts[0].cursor.encode()) < MAX_BYTES
+
+
+async def test_a_topic_that_the_cursor_has_no_room_for_halts_the_publisher_and_what_is_before_is_sent() -> None:
+    publisher = Publisher("orders", on_failure="park")
+    events = [event(2, "o-1"), event(3, f"{'t' * 100}-1")]
+    parts, error = await packed(packer(publisher, cursor=full_cursor()), events)
+    assert isinstance(error, CursorTooLargeError)
+    assert [part.events for part in parts] == [1]
+    assert set(parts[0].cursor.partitions) == {"o"}
+
+
+async def test_a_reason_is_as_short_in_bytes_as_in_letters() -> None:
+    publisher = Publisher("orders", on_failure="park")
+    parts, _ = await packed(packer(publisher), [event(1, f"{'ü' * 120}-1")])
+    (held,) = parts[-1].cursor.parked.values()
+    assert 290 < len(held.reason.encode()) <= 300

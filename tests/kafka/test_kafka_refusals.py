@@ -18,7 +18,7 @@ from eventstore.errors import (
     TopicConfigurationError,
 )
 from eventstore.kafka import KafkaPublisher
-from eventstore.kafka.topics import opened_topics
+from eventstore.kafka.topics import MAX_MESSAGE_BYTES, opened_topics
 from eventstore.streams import ANY
 from eventstore.subscriptions import Checkpoint, Checkpoints
 from fixtures.kafka_tools import WITHIN, Kafka, fill, is_whole, lose_last_event, publish_all, working
@@ -47,6 +47,8 @@ async def test_a_topic_is_made_to_keep_events_for_ever_and_whole(kafka: Kafka, s
     assert cursor is not None
     assert cursor.partitions == 1
     assert cursor.settings["cleanup.policy"] == "compact"
+    for setting in ("max.message.bytes", "segment.bytes"):
+        assert cursor.settings[setting] == str(MAX_MESSAGE_BYTES)
 
 
 async def test_a_topic_keeps_events_as_long_as_it_is_told(kafka: Kafka, store: EventStore) -> None:
@@ -91,12 +93,24 @@ async def test_a_shorter_retention_than_declared_is_refused(kafka: Kafka, store:
         await run_to_its_end(kafka.publisher(store, retention=timedelta(days=1)))
 
 
-@pytest.mark.parametrize(("partitions", "policy"), [(2, "compact"), (1, "delete")])
+@pytest.mark.parametrize(
+    ("partitions", "settings", "said"),
+    [
+        (2, {"cleanup_policy": "compact"}, "one partition"),
+        (1, {"cleanup_policy": "delete"}, "'compact'"),
+        (1, {"cleanup_policy": "compact", "max_message_bytes": "1048588"}, "max.message.bytes=2097152"),
+        (
+            1,
+            {"cleanup_policy": "compact", "max_message_bytes": "2097152", "segment_bytes": "1048576"},
+            "segment.bytes=",
+        ),
+    ],
+)
 async def test_a_topic_that_would_lose_the_cursor_is_refused(
-    kafka: Kafka, store: EventStore, partitions: int, policy: str
+    kafka: Kafka, store: EventStore, partitions: int, settings: dict[str, str], said: str
 ) -> None:
-    await kafka.create_topic(kafka.declaration().cursor_topic, partitions, cleanup_policy=policy)
-    with pytest.raises(TopicConfigurationError):
+    await kafka.create_topic(kafka.declaration().cursor_topic, partitions, **settings)
+    with pytest.raises(TopicConfigurationError, match=said):
         await run_to_its_end(kafka.publisher(store))
 
 
