@@ -153,6 +153,8 @@ async def test_an_event_that_is_too_large_stops_before_it_and_goes_on_once_it_fi
     assert (error.topic, error.stream_id, error.stream_version) == (kafka.orders, "order-1", 3)
     assert error.limit == 2000
     assert error.size > 5000
+    assert f"max.message.bytes={error.size}" in str(error)
+    assert "max_request_size" not in str(error)
     assert is_whole(await kafka.events(kafka.orders), streams=1, versions=2)
     await kafka.set_topic(kafka.orders, retention_ms="-1", max_message_bytes=str(error.size))
     await publish_all(kafka, store)
