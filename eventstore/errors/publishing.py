@@ -46,9 +46,9 @@ class MessageTooLargeError(EventStoreError):
         self.size = size
         self.limit = limit
         super().__init__(
-            f"version {stream_version} of {stream_id!r} takes {size} bytes, the topic {topic!r} accepts {limit}: set the "
-            f"topic's max.message.bytes={size} or more, or declare on_failure='park' to hold back this stream alone; "
-            "nothing was skipped"
+            f"version {stream_version} of {stream_id!r} takes {size} bytes, the topic {topic!r} accepts {limit}: set "
+            f"max.message.bytes={size} or more on the topic, or declare on_failure='park', which holds back this stream "
+            "alone; nothing was skipped"
         )
 
 

@@ -12,7 +12,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from eventstore.errors import MissingTopicError, TopicConfigurationError, UnavailableError
-from eventstore.kafka.answers import answer, closed, connected, translated
+from eventstore.kafka.answers import answer, closed, connected, failure, translated
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -135,7 +135,7 @@ class Topics:
         (response,) = await answer(self._admin.describe_configs([question]), f"describing {name!r}", self._within)
         code, _, _, _, entries = response.resources[0]
         if code:
-            raise UnavailableError(f"Kafka failed: {for_code(code).__name__} (describing {name!r})")
+            raise failure(for_code(code), f"describing {name!r}")
         return {entry[0]: entry[1] for entry in entries}
 
 
