@@ -47,7 +47,7 @@ class MessageTooLargeError(EventStoreError):
         self.limit = limit
         super().__init__(
             f"version {stream_version} of {stream_id!r} takes {size} bytes, the topic {topic!r} accepts {limit}: set "
-            f"max.message.bytes={size} or more on the topic, or declare on_failure='park', which holds back this stream "
+            f"max.message.bytes={size} or more on the topic, or declare on_failure='park' to hold back this stream "
             "alone; nothing was skipped"
         )
 
