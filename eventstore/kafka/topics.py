@@ -26,6 +26,12 @@ MAX_MESSAGE_BYTES: Final = 2 * 1024 * 1024
 
 _CLUSTER_DEFAULT: Final = -1
 
+DEAD_LETTERS: Final[Mapping[str, str]] = {
+    "cleanup.policy": "delete",
+    "retention.ms": str(FOR_EVER),
+    "max.message.bytes": str(4 * MAX_MESSAGE_BYTES),  # whatever fits a topic of our own, and where it came from
+}
+
 CURSOR_TOPIC: Final[Mapping[str, str]] = {
     # A start reads the topic from its end; small segments that are cleaned soon keep the way to the last record short.
     # No record can be larger than a segment.
@@ -112,6 +118,15 @@ class Topics:
             topic = await self._create(name, 1, publisher.replication_factor, CURSOR_TOPIC)
         _require_fit_for_cursor(topic)
         return topic
+
+    async def for_dead_letters(self, name: str) -> Topic:
+        """Return a topic for records that are no events, made if need be.
+
+        Raises:
+            TopicConfigurationError: The broker refuses to make it.
+            UnavailableError: Kafka does not answer.
+        """
+        return await self.find(name) or await self._create(name, 1, None, DEAD_LETTERS)
 
     async def _create(
         self, name: str, partitions: int, replication_factor: int | None, settings: Mapping[str, str]
