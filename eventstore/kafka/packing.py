@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from aiokafka.partitioner import murmur2
 
@@ -90,6 +90,10 @@ class Way(NamedTuple):
     headers: Headers
 
 
+Ways: TypeAlias = dict[str | tuple[str, str], Way]
+"""The ways of streams by their ids; for a publisher that routes by type or function, by type and stream."""
+
+
 class Packer:
     """Packs the events of one group of a publisher for one producer.
 
@@ -97,12 +101,14 @@ class Packer:
         group: The group.
         topics: Where topics are looked up that are not known yet.
         cursor: Where the group has come to, with the partitions that topics had, and what is held back.
+        ways: The memory of ways, if it is shared: no two groups have a stream in common. What it holds is forgotten,
+            because topics may have changed since.
 
     Attributes:
         cursor: The cursor of the part that was packed last.
     """
 
-    def __init__(self, group: Group, topics: Topics, cursor: Cursor) -> None:
+    def __init__(self, group: Group, topics: Topics, cursor: Cursor, ways: Ways | None = None) -> None:
         self.cursor = cursor
         self._group = group
         self._publisher = group.publisher
@@ -111,7 +117,8 @@ class Packer:
         self._parked = dict(cursor.parked)
         self._cloud_events = CloudEvents(group.publisher.source or f"/eventstore/{group.publisher.name}")
         self._lanes: dict[str, list[Lane]] = {}
-        self._ways: dict[str | tuple[str, str], Way] = {}
+        self._ways: Ways = {} if ways is None else ways
+        self._ways.clear()
 
     async def prepare(self) -> None:
         """Look all topics up that are known by now.

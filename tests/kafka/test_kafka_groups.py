@@ -7,8 +7,10 @@ import asyncio
 import pytest
 
 from eventstore import EventStore, Publisher
+from eventstore.codec import StoredEvent
 from eventstore.errors import LogMismatchError, WrongGroupsError
 from eventstore.kafka import KafkaPublisher
+from eventstore.kafka.packing import Packer, Way
 from eventstore.store.log import LogRange
 from eventstore.streams import SLICES, slice_of
 from fixtures.kafka_tools import WITHIN, Kafka, eventually, fill, is_whole, publish_all, stop, working
@@ -53,6 +55,26 @@ async def test_a_restart_goes_on_where_every_group_stopped(kafka: Kafka, store: 
         await fill(store, streams=10, events=2)
         await publish_all(kafka, store, groups=3)
         assert is_whole(await kafka.events(kafka.orders), streams=10, versions=2 * round_)
+
+
+async def test_the_groups_of_a_process_share_one_memory_of_ways(
+    kafka: Kafka, store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eventstore.kafka.packing._REMEMBERED", 8)
+    remembered: set[int] = set()
+    way_of = Packer._way_of
+
+    async def note_way(self: Packer, event: StoredEvent) -> Way:
+        found = await way_of(self, event)
+        remembered.add(id(self._ways))
+        assert len(self._ways) <= 8
+        return found
+
+    monkeypatch.setattr(Packer, "_way_of", note_way)
+    await fill(store, streams=20, events=3)
+    await publish_all(kafka, store, groups=4, batch=10)
+    assert len(remembered) == 1
+    assert is_whole(await kafka.events(kafka.orders), streams=20, versions=3)
 
 
 async def test_instances_share_the_groups_evenly_and_hand_them_over_when_another_appears(
