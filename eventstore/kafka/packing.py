@@ -24,7 +24,7 @@ from eventstore.errors import (
 )
 from eventstore.kafka.cursor import Cursor, Parked
 from eventstore.kafka.producer import RecordBatch, new_builder
-from eventstore.outbox import CloudEvents
+from eventstore.outbox import CloudEvents, in_place_of
 from eventstore.streams import category_of
 from eventstore.subscriptions import Checkpoint
 
@@ -223,6 +223,31 @@ class Packer:
             if reason is not None:
                 self._parked[stream_id] = Parked(event.position, event.stream_version, reason, parked.since)
                 break
+        return self._close(draft, self.cursor.checkpoint)
+
+    async def discard(self, event: StoredEvent, following: StoredEvent | None) -> Part:
+        """Return a part with a record in the place of a parked stream's first held event, and without the event.
+
+        An event that has no topic leaves none: no reader of a topic misses it.
+
+        Args:
+            event: The event.
+            following: The next one of its stream, if there is one.
+
+        Raises:
+            MissingTopicError, TopicConfigurationError, LogMismatchError: As `prepare`.
+        """
+        parked, draft = self._parked.pop(event.stream_id), Draft()
+        try:
+            way = await self._way_of(event)
+        except UnroutableEventError:
+            pass
+        else:
+            record = in_place_of(event)
+            draft.add(record, way, self._cloud_events.headers(record, way.headers))
+        if following is not None and following.position <= self.cursor.checkpoint.position:
+            held = parked._replace(position=following.position, stream_version=following.stream_version)
+            self._parked[event.stream_id] = held
         return self._close(draft, self.cursor.checkpoint)
 
     async def accept_partitions(self) -> dict[str, tuple[int, int]]:
