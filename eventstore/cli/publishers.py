@@ -1,5 +1,7 @@
 """`eventstore publisher`: what a publisher holds back, and its repairs by hand."""
 
+import getpass
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,13 +20,14 @@ from eventstore.outbox import Publisher
 from eventstore.store import EventStore
 
 if TYPE_CHECKING:
+    from eventstore.kafka.repairing import Unparked
     from eventstore.kafka.settings import KafkaSettings
 
 SHOWN: int = 20
 """Held events that `show` lists."""
 
 publisher = typer.Typer(
-    help="Look into a publisher's parked streams, send them, and repair what it sent.", no_args_is_help=True
+    help="Look into a publisher's parked streams, send or discard them, and repair what it sent.", no_args_is_help=True
 )
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The publisher.")]
@@ -91,20 +94,42 @@ def unpark(ctx: typer.Context, name: Name, stream: Stream, *, kafka: Brokers = N
 
     async def work(store: EventStore, one: Publisher, settings: "KafkaSettings") -> dict[str, Any]:
         done = await unpark_stream(store, one, settings, stream)
-        return {
-            "publisher": name,
-            "stream_id": stream,
-            "sent": done.sent,
-            "parked_at_version": done.parked.stream_version if done.parked else None,
-            "why": done.parked.reason if done.parked else None,
-        }
+        return _outcome(name, stream, done)
 
-    done = _with_kafka(ctx, name, kafka, work)
-    if done is not None:
-        text = f"{done['sent']:,} event(s) sent"
-        if done["parked_at_version"] is not None:
-            text += f", still parked at version {done['parked_at_version']:,}: {done['why']}"
-        cli_of(ctx).output.text((stream, "bold"), f": {text}")
+    _print_outcome(cli_of(ctx), stream, _with_kafka(ctx, name, kafka, work))
+
+
+@publisher.command()
+def discard(
+    ctx: typer.Context,
+    name: Name,
+    stream: Stream,
+    *,
+    reason: Annotated[str, typer.Option(help="Why; it is kept.")],
+    by: Annotated[str | None, typer.Option(help="Who decides it; it is kept. The user, if left out.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    kafka: Brokers = None,
+) -> None:
+    """Go on with a parked stream without its first held event; the rest of it is sent.
+
+    A record that says only that the event was discarded takes its place. Who did so, when and why stays on record
+    (`eventstore parked list --discarded`).
+    """
+    from eventstore.kafka.repairing import discard as discard_held  # noqa: PLC0415 - loads the Kafka client
+
+    cli = cli_of(ctx)
+    if not yes:
+        found = run(_show(cli, cli.publisher(name), stream))
+        if not sys.stdin.isatty():
+            raise typer.BadParameter("nobody can be asked here: pass --yes")
+        cli.output.note(f"version {found['stream_version']:,} cannot be sent: {found['why']}")
+        typer.confirm(f"Go on with {stream} without it?", abort=True, err=True)
+
+    async def work(store: EventStore, one: Publisher, settings: "KafkaSettings") -> dict[str, Any]:
+        done = await discard_held(store, one, settings, stream, by=by or getpass.getuser(), reason=reason)
+        return _outcome(name, stream, done)
+
+    _print_outcome(cli, stream, _with_kafka(ctx, name, kafka, work))
 
 
 @publisher.command()
@@ -165,6 +190,25 @@ def regroup(ctx: typer.Context, name: Name, *, kafka: Brokers = None) -> None:
             cli_of(ctx).output.note(f"it has never published: it will begin with {done['groups']} group(s)")
         else:
             cli_of(ctx).output.text((name, "bold"), f": {done['before']} group(s) before, {done['groups']} now")
+
+
+def _outcome(name: str, stream: str, done: "Unparked") -> dict[str, Any]:
+    return {
+        "publisher": name,
+        "stream_id": stream,
+        "sent": done.sent,
+        "parked_at_version": done.parked.stream_version if done.parked else None,
+        "why": done.parked.reason if done.parked else None,
+    }
+
+
+def _print_outcome(cli: Cli, stream: str, done: dict[str, Any] | None) -> None:
+    if done is None:
+        return
+    text = f"{done['sent']:,} event(s) sent"
+    if done["parked_at_version"] is not None:
+        text += f", still parked at version {done['parked_at_version']:,}: {done['why']}"
+    cli.output.text((stream, "bold"), f": {text}")
 
 
 def _with_kafka(

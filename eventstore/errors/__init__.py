@@ -50,6 +50,7 @@ from eventstore.errors.payloads import (
     UpcastError,
 )
 from eventstore.errors.publishing import (
+    CursorTooLargeError,
     HangingTransactionError,
     MessageTooLargeError,
     MissingTopicError,
@@ -76,6 +77,7 @@ __all__ = [
     "CommitOutcomeUnknownError",
     "ConcurrencyError",
     "ConfigurationError",
+    "CursorTooLargeError",
     "EmptyAppendError",
     "EventStoreError",
     "FedByKafkaError",

@@ -37,7 +37,7 @@ class UnroutableEventError(ConfigurationError):
 
 
 class MessageTooLargeError(EventStoreError):
-    """An event is larger than the broker accepts: raise the topic's max.message.bytes, nothing was skipped."""
+    """An event is larger than its topic accepts: raise the topic's max.message.bytes, nothing was skipped."""
 
     def __init__(self, topic: str, stream_id: str, stream_version: int, size: int, limit: int) -> None:
         self.topic = topic
@@ -46,8 +46,25 @@ class MessageTooLargeError(EventStoreError):
         self.size = size
         self.limit = limit
         super().__init__(
-            f"version {stream_version} of {stream_id!r} takes {size} bytes, the topic {topic!r} accepts {limit}: raise "
-            "max.message.bytes of the topic (and the publisher's max_request_size); nothing was skipped"
+            f"version {stream_version} of {stream_id!r} takes {size} bytes, the topic {topic!r} accepts {limit}: set "
+            f"max.message.bytes={size} or more on the topic, or declare on_failure='park' to hold back this stream "
+            "alone; nothing was skipped"
+        )
+
+
+class CursorTooLargeError(EventStoreError):
+    """A publisher's cursor record would outgrow its topic: too much is parked, or it has too many topics."""
+
+    def __init__(self, name: str, size: int, limit: int, parked: int, topics: int) -> None:
+        self.name = name
+        self.size = size
+        self.limit = limit
+        self.parked = parked
+        self.topics = topics
+        super().__init__(
+            f"the cursor of {name!r} would take {size} bytes, and may have {limit}: it names {parked} parked streams "
+            f"and {topics} topics; mend what parks streams and `eventstore publisher unpark` them, or publish to fewer "
+            "topics; nothing was skipped"
         )
 
 

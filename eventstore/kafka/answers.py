@@ -1,7 +1,8 @@
 """Waiting for Kafka: always for a bounded time, and what goes wrong in the framework's own terms.
 
 aiokafka retries most broker errors for ever, so no await on it goes without a bound. Which exception it raises says
-little (a fenced producer shows up as six different ones), so all of them become one: try again, from the start.
+little (a fenced producer shows up as six different ones), so all of them become one: try again, from the start. Only
+what the broker does not allow is said once, and not tried again: nobody is allowed more by asking more often.
 """
 
 from __future__ import annotations
@@ -9,11 +10,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from aiokafka.errors import KafkaError
+from aiokafka.errors import (
+    AuthenticationFailedError,
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    KafkaError,
+    SaslAuthenticationFailed,
+    TopicAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
+)
 
-from eventstore.errors import UnavailableError
+from eventstore.errors import ConfigurationError, UnavailableError
 from eventstore.lifecycle import ended
 
 if TYPE_CHECKING:
@@ -22,6 +31,15 @@ if TYPE_CHECKING:
     from eventstore.kafka.settings import KafkaSettings
 
 T = TypeVar("T")
+
+_NOT_ALLOWED: Final = (
+    AuthenticationFailedError,
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    SaslAuthenticationFailed,
+    TopicAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
+)
 
 CLOSE_SECONDS = 2.0
 """How long closing a client may take; what it still held is decided by Kafka, not by waiting."""
@@ -36,6 +54,7 @@ async def answer(awaitable: Awaitable[T], what: str, within: float) -> T:
         within: How long to wait, in seconds.
 
     Raises:
+        ConfigurationError: The broker does not allow it.
         UnavailableError: It failed, or did not answer in time; what became of it is unknown.
     """
     try:
@@ -75,7 +94,21 @@ def translated(what: str) -> Iterator[None]:
     try:
         yield
     except (KafkaError, AssertionError, OSError) as error:
-        raise UnavailableError(f"Kafka failed: {type(error).__name__} ({what})") from None
+        raise failure(type(error), what) from None
+
+
+def failure(kind: type[Exception], what: str) -> ConfigurationError | UnavailableError:
+    """Return what a failure of Kafka's is in the framework's own terms.
+
+    Args:
+        kind: Its kind.
+        what: What was asked.
+    """
+    if issubclass(kind, _NOT_ALLOWED):
+        return ConfigurationError(
+            f"Kafka does not allow it: {kind.__name__} ({what}); give whoever signs in here the right to it"
+        )
+    return UnavailableError(f"Kafka failed: {kind.__name__} ({what})")
 
 
 async def closed(closing: Coroutine[Any, Any, Any], within: float = CLOSE_SECONDS) -> None:

@@ -17,9 +17,10 @@ from uuid import UUID
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from eventstore.errors import HangingTransactionError, LogMismatchError
+from eventstore.errors import CursorTooLargeError, HangingTransactionError, LogMismatchError
 from eventstore.kafka.answers import answer, closed, connected
 from eventstore.kafka.producer import RecordBatch, new_builder
+from eventstore.kafka.topics import MAX_MESSAGE_BYTES
 from eventstore.subscriptions import Checkpoint
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ FORMAT: Final = 2
 """The cursor record's format; a newer one is refused. Format 1 knew neither parked streams nor groups."""
 
 CURSOR_KEY: Final = b"cursor"
+
+MAX_BYTES: Final = MAX_MESSAGE_BYTES - 64 * 1024
+"""The largest cursor with which streams are parked and topics are added; the rest is for numbers that grow later."""
 
 BROKER_SCAN: Final = 10.0
 """Seconds between two scans of the broker for transactions that have timed out (its default)."""
@@ -101,7 +105,20 @@ class Cursor:
             written["parked"] = dict(self.parked)
         if self.closed_for is not None:
             written["closed_for"] = self.closed_for
-        return json.dumps(written).encode()
+        return json.dumps(written, ensure_ascii=False).encode()
+
+    def require_room(self, name: str) -> None:
+        """Check that the topic takes it: a cursor that does not fit could never be written, and nothing without it.
+
+        Args:
+            name: Whose cursor it is.
+
+        Raises:
+            CursorTooLargeError: It does not fit.
+        """
+        size = len(self.encode())
+        if size > MAX_BYTES:
+            raise CursorTooLargeError(name, size, MAX_BYTES, len(self.parked), len(self.partitions))
 
     @staticmethod
     def decode(name: str, value: bytes) -> Cursor:

@@ -16,17 +16,17 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer, ConsumerRecord
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.errors import MessageSizeTooLargeError
 
-from eventstore.errors import UnavailableError
+from eventstore.errors import TopicConfigurationError
 from eventstore.kafka.answers import answer, closed, connected
+from eventstore.kafka.topics import opened_topics
 
 if TYPE_CHECKING:
     from eventstore.kafka.settings import KafkaSettings
 
-_SETTINGS: Final = {"cleanup.policy": "delete", "retention.ms": "-1"}
-_CLUSTER_DEFAULT: Final = -1
+_MAX_REQUEST: Final = 64 * 1024 * 1024
+"""Above what any topic is likely to accept, so that the topic decides: what was in Kafka once fits into a request."""
 
 
 class DeadLetter(NamedTuple):
@@ -49,6 +49,7 @@ class DeadLetters:
         """Write records to the topic, and return once the broker has them.
 
         Raises:
+            TopicConfigurationError: A record is larger than the topic accepts.
             UnavailableError: Kafka failed.
         """
         for letter in letters:
@@ -61,8 +62,18 @@ class DeadLetters:
                 ("dead_letter_partition", b"%d" % record.partition),
                 ("dead_letter_offset", b"%d" % record.offset),
             ]
-            sent = self._producer.send_and_wait(self._topic, record.value, record.key, headers=headers)
-            await answer(sent, f"writing to {self._topic!r}", self._within)
+            await answer(self._send(record, headers), f"writing to {self._topic!r}", self._within)
+
+    async def _send(self, record: ConsumerRecord, headers: Sequence[tuple[str, bytes]]) -> None:
+        try:
+            await self._producer.send_and_wait(self._topic, record.value, record.key, headers=headers)
+        except MessageSizeTooLargeError:
+            size = len(record.value or b"") + len(record.key or b"")
+            raise TopicConfigurationError(
+                self._topic,
+                f"it does not accept the record at offset {record.offset} of partition {record.partition} of "
+                f"{record.topic!r}, {size} bytes without its headers: raise max.message.bytes",
+            ) from None
 
 
 @asynccontextmanager
@@ -72,30 +83,19 @@ async def opened_dead_letters(
     """Open a consumer's dead letters for the length of the block, if it has a topic for them; it is made if need be.
 
     Raises:
+        TopicConfigurationError: The broker refuses to make the topic.
         UnavailableError: Kafka cannot be reached.
     """
     if topic is None:
         yield None
         return
-    await _make(settings, topic)
-    producer = AIOKafkaProducer(**settings.client_options(), acks="all", enable_idempotence=True)
+    async with opened_topics(settings) as topics:
+        await topics.for_dead_letters(topic)
+    producer = AIOKafkaProducer(
+        **settings.client_options(), acks="all", enable_idempotence=True, max_request_size=_MAX_REQUEST
+    )
     try:
         await connected(producer.start(), settings)
         yield DeadLetters(producer, topic, consumer, settings.answer_within)
     finally:
         await closed(producer.stop())
-
-
-async def _make(settings: KafkaSettings, topic: str) -> None:
-    admin = AIOKafkaAdminClient(**settings.client_options())
-    try:
-        await connected(admin.start(), settings)
-        wanted = NewTopic(topic, 1, 1, topic_configs=_SETTINGS)
-        wanted.replication_factor = _CLUSTER_DEFAULT  # its constructor refuses the default
-        response = await answer(admin.create_topics([wanted]), f"creating {topic!r}", settings.answer_within)
-        for _, code, *_rest in response.topic_errors:
-            error = for_code(code)
-            if code and error is not TopicAlreadyExistsError:
-                raise UnavailableError(f"Kafka failed: {error.__name__} (creating the dead-letter topic {topic!r})")
-    finally:
-        await closed(admin.close())

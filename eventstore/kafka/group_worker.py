@@ -17,7 +17,7 @@ from contextlib import AsyncExitStack, aclosing
 from typing import TYPE_CHECKING, Final
 
 from eventstore.errors import EventStoreError
-from eventstore.kafka.packing import Packer, Part
+from eventstore.kafka.packing import Packer, Part, Ways
 from eventstore.kafka.relaying import Relay
 from eventstore.kafka.taking_over import taken_over
 from eventstore.lifecycle import Backoff, running
@@ -47,12 +47,21 @@ class GroupWorker:
         group: The group.
         settings: How to reach Kafka.
         progress: Hears how far it has come.
+        ways: The memory of ways, for workers of other groups that share it.
     """
 
-    def __init__(self, store: EventStore, group: Group, settings: KafkaSettings, progress: Progress) -> None:
+    def __init__(
+        self,
+        store: EventStore,
+        group: Group,
+        settings: KafkaSettings,
+        progress: Progress,
+        ways: Ways | None = None,
+    ) -> None:
         self._store = store
         self._group = group
         self._settings = settings
+        self._ways: Ways = {} if ways is None else ways
         self._backoff = Backoff(most=LONGEST_BACKOFF)
         self.progress = progress
 
@@ -65,6 +74,7 @@ class GroupWorker:
             MessageTooLargeError: An event is larger than its topic accepts; everything before it was published.
             UnroutableEventError: An event has no topic; the same.
             TooManyUnpublishedStreamsError: More streams would be parked than may be; the same.
+            CursorTooLargeError: More would be parked, or more topics be published to, than the cursor has room for.
             WrongGroupsError: The publisher is split in another way.
             LogMismatchError: Kafka or the log has lost what was there before.
             HangingTransactionError: A transaction that nobody ends hides the cursor.
@@ -84,7 +94,7 @@ class GroupWorker:
         self.progress.enter("starting")
         async with AsyncExitStack() as stack:
             tenure = await stack.enter_async_context(taken_over(self._store, self._group, self._settings, lease))
-            packer = Packer(self._group, tenure.topics, tenure.cursor)
+            packer = Packer(self._group, tenure.topics, tenure.cursor, self._ways)
             await packer.prepare()
             start = tenure.cursor.checkpoint
             follower = LogFollower(

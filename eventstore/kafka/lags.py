@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from eventstore.errors import UnavailableError
+from eventstore.errors import ConfigurationError, UnavailableError
 from eventstore.kafka.answers import answer, closed, connected
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ async def _ends(
         found: Mapping[TopicPartition, int] = await answer(
             asking.end_offsets(list(partitions)), "asking for ends", within
         )
-    except UnavailableError:
-        return None  # it is gone, for example
+    except (UnavailableError, ConfigurationError):
+        return None  # it is gone, for example, or not ours to ask
     return found
 
 

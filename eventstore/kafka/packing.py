@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from aiokafka.partitioner import murmur2
 
@@ -24,12 +24,12 @@ from eventstore.errors import (
 )
 from eventstore.kafka.cursor import Cursor, Parked
 from eventstore.kafka.producer import RecordBatch, new_builder
-from eventstore.outbox import CloudEvents
+from eventstore.outbox import CloudEvents, in_place_of
 from eventstore.streams import category_of
 from eventstore.subscriptions import Checkpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from eventstore.codec import StoredEvent
     from eventstore.kafka.topics import Topics
@@ -47,7 +47,7 @@ TRANSACTION_BYTES: Final = 16 * 1024 * 1024
 _REMEMBERED: Final = 16_384
 """Streams whose way is kept, at some 700 bytes each: working it out takes 10 microseconds, more than the rest."""
 
-_REASON: Final = 300
+_REASON_BYTES: Final = 300
 
 
 def partition_of(key: bytes, partitions: int) -> int:
@@ -90,6 +90,10 @@ class Way(NamedTuple):
     headers: Headers
 
 
+Ways: TypeAlias = dict[str | tuple[str, str], Way]
+"""The ways of streams by their ids; for a publisher that routes by type or function, by type and stream."""
+
+
 class Packer:
     """Packs the events of one group of a publisher for one producer.
 
@@ -97,12 +101,14 @@ class Packer:
         group: The group.
         topics: Where topics are looked up that are not known yet.
         cursor: Where the group has come to, with the partitions that topics had, and what is held back.
+        ways: The memory of ways, if it is shared: no two groups have a stream in common. What it holds is forgotten,
+            because topics may have changed since.
 
     Attributes:
         cursor: The cursor of the part that was packed last.
     """
 
-    def __init__(self, group: Group, topics: Topics, cursor: Cursor) -> None:
+    def __init__(self, group: Group, topics: Topics, cursor: Cursor, ways: Ways | None = None) -> None:
         self.cursor = cursor
         self._group = group
         self._publisher = group.publisher
@@ -111,7 +117,8 @@ class Packer:
         self._parked = dict(cursor.parked)
         self._cloud_events = CloudEvents(group.publisher.source or f"/eventstore/{group.publisher.name}")
         self._lanes: dict[str, list[Lane]] = {}
-        self._ways: dict[str, Way] = {}
+        self._ways: Ways = {} if ways is None else ways
+        self._ways.clear()
 
     async def prepare(self) -> None:
         """Look all topics up that are known by now.
@@ -131,7 +138,9 @@ class Packer:
             MessageTooLargeError: The next event is larger than its topic accepts, and the publisher is to halt then;
                 what is before it was yielded.
             UnroutableEventError: The same for an event that has no topic.
+            MissingTopicError, TopicConfigurationError, LogMismatchError: The same for what is wrong with its topic.
             TooManyUnpublishedStreamsError: The next event's stream would be parked, one more than may be.
+            CursorTooLargeError: The cursor would outgrow its topic with the next event's topic, or its stream parked.
         """
         async for batch in follower:
             async with aclosing(self.split(batch.events, batch.checkpoint)) as parts:
@@ -155,13 +164,13 @@ class Packer:
                 last = event
                 continue
             try:
-                known = self._ways.get(event.event_type + event.stream_id if by_type else event.stream_id)
+                known = self._ways.get((event.event_type, event.stream_id) if by_type else event.stream_id)
                 way = known or await self._way_of(event)
                 draft.add(event, way, self._cloud_events.headers(event, way.headers))
-            except (MessageTooLargeError, UnroutableEventError) as error:
+            except EventStoreError as error:
                 try:
                     self._park(event, error)
-                except EventStoreError:
+                except EventStoreError:  # what is before it can be sent all the same
                     if last is not None and draft.events:
                         yield self._close(draft, _at(last, up_to.epoch))
                     raise
@@ -184,7 +193,7 @@ class Packer:
         key = stream_id.encode()
         if len(self._ways) >= _REMEMBERED:
             self._ways.clear()
-        known_as = stream_id if self._publisher.keeps_streams_whole else event_type + stream_id
+        known_as = stream_id if self._publisher.keeps_streams_whole else (event_type, stream_id)
         way = Way(lanes[partition_of(key, len(lanes))], key, self._cloud_events.of_stream(stream_id))
         return self._ways.setdefault(known_as, way)
 
@@ -216,6 +225,31 @@ class Packer:
                 break
         return self._close(draft, self.cursor.checkpoint)
 
+    async def discard(self, event: StoredEvent, following: StoredEvent | None) -> Part:
+        """Return a part with a record in the place of a parked stream's first held event, and without the event.
+
+        An event that has no topic leaves none: no reader of a topic misses it.
+
+        Args:
+            event: The event.
+            following: The next one of its stream, if there is one.
+
+        Raises:
+            MissingTopicError, TopicConfigurationError, LogMismatchError: As `prepare`.
+        """
+        parked, draft = self._parked.pop(event.stream_id), Draft()
+        try:
+            way = await self._way_of(event)
+        except UnroutableEventError:
+            pass
+        else:
+            record = in_place_of(event)
+            draft.add(record, way, self._cloud_events.headers(record, way.headers))
+        if following is not None and following.position <= self.cursor.checkpoint.position:
+            held = parked._replace(position=following.position, stream_version=following.stream_version)
+            self._parked[event.stream_id] = held
+        return self._close(draft, self.cursor.checkpoint)
+
     async def accept_partitions(self) -> dict[str, tuple[int, int]]:
         """Take the topics with as many partitions as they have now; return what changed, from and to.
 
@@ -241,16 +275,18 @@ class Packer:
         )
         return Part(draft.close(), self.cursor, draft.events)
 
-    def _park(self, event: StoredEvent, error: MessageTooLargeError | UnroutableEventError) -> None:
-        """Hold an event's stream back, if that is wanted; raises what stops the publisher otherwise."""
-        if self._publisher.on_failure == "halt":
+    def _park(self, event: StoredEvent, error: EventStoreError) -> None:
+        """Hold an event's stream back, if the event is why, and it is wanted; raises what stops the publisher else."""
+        if not isinstance(error, MessageTooLargeError | UnroutableEventError) or self._publisher.on_failure == "halt":
             raise error
         if len(self._parked) >= self._publisher.max_parked:
             raise TooManyUnpublishedStreamsError(
                 self._group.name, self._publisher.max_parked, event.stream_id, reason_of(error)
             ) from error
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        self._parked[event.stream_id] = Parked(event.position, event.stream_version, reason_of(error), now)
+        held = Parked(event.position, event.stream_version, reason_of(error), now)
+        self._require_room(self._partitions, {**self._parked, event.stream_id: held})
+        self._parked[event.stream_id] = held
         log.warning(
             "publisher %s parks %s at version %d: %s",
             self._group.name,
@@ -258,6 +294,9 @@ class Packer:
             event.stream_version,
             reason_of(error),
         )
+
+    def _require_room(self, partitions: Mapping[str, int], parked: Mapping[str, Parked]) -> None:
+        replace(self.cursor, partitions=partitions, parked=parked).require_room(self._group.name)
 
     async def _lanes_of(self, name: str) -> list[Lane]:
         lanes = self._lanes.get(name)
@@ -279,6 +318,8 @@ class Packer:
                 f"end, then run `eventstore publisher accept-partitions {self._publisher.name}`; or publish to a new "
                 "topic, under another name",
             )
+        if known is None:
+            self._require_room({**self._partitions, name: topic.partitions}, self._parked)
         self._partitions[name] = topic.partitions
         lanes = [Lane(name, number, topic.max_message_bytes) for number in range(topic.partitions)]
         return self._lanes.setdefault(name, lanes)
@@ -330,8 +371,10 @@ class Draft:
 def reason_of(error: MessageTooLargeError | UnroutableEventError) -> str:
     """Return why an event cannot be sent, short enough to be a part of every cursor."""
     if isinstance(error, MessageTooLargeError):
-        return f"it takes {error.size} bytes, the topic {error.topic!r} accepts {error.limit}"
-    return error.problem[:_REASON]
+        reason = f"it takes {error.size} bytes, the topic accepts {error.limit}: {error.topic}"
+    else:
+        reason = error.problem
+    return reason.encode()[:_REASON_BYTES].decode(errors="ignore")
 
 
 def _at(event: StoredEvent, epoch: int) -> Checkpoint:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from eventstore.errors import ConfigurationError, EventStoreError, UnavailableError
 from eventstore.kafka.consuming import opened_consumer
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from eventstore.store import EventStore
 
 log = logging.getLogger(__name__)
+
+LONGEST_BACKOFF: Final = 1.0
+"""Seconds: whatever fails, once it works again nothing is late by more."""
 
 
 class KafkaProjector:
@@ -82,7 +85,7 @@ class KafkaProjector:
         self._name = projection.consumer_name
         self._publishers = tuple(publishers)
         self._group = group
-        self._backoff = Backoff()
+        self._backoff = Backoff(most=LONGEST_BACKOFF)
         self._runs = Runs(store, self._name, BATCH)
         self._consumer: GroupConsumer | None = None
         self.progress = Progress(f"projection {projection.name!r}", waits_for=_fed_by(self._publishers, self._topics))

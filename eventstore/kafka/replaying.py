@@ -7,7 +7,7 @@ sent is the same as before, headers included: a consumer that knows events by st
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,6 +16,7 @@ from eventstore.events import position_number
 from eventstore.kafka.cursor import Cursor, find_cursor
 from eventstore.kafka.packing import Packer
 from eventstore.kafka.producer import started_producer
+from eventstore.kafka.stretches import read_between
 from eventstore.kafka.topics import opened_topics
 from eventstore.outbox import Group, publisher_checkpoint
 from eventstore.store.log import LogRange
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from eventstore.events import Position
     from eventstore.kafka.settings import KafkaSettings
     from eventstore.outbox import Publisher
-    from eventstore.store import EventStore
+    from eventstore.store import EventStore, Log
 
 
 class Replayed(NamedTuple):
@@ -65,6 +66,7 @@ async def replay(
     Raises:
         InvalidArgumentError: The range is empty, or reaches past what is settled.
         ConfigurationError: The topic is one of the publisher's cursors, or unfit.
+        LogMismatchError: The log has lost events of the range meanwhile.
         EventStoreError: An event does not fit the topic; Kafka or PostgreSQL failed.
     """
     begin, end = position_number(first), position_number(last)
@@ -90,15 +92,27 @@ async def replay(
             await require_on_log(store.log, name, cursor.checkpoint)
         packer = Packer(Group(to_topic), topics, cursor)
         await packer.prepare()
-        wanted, position, sent = LogRange(categories=publisher.categories), cursor.checkpoint.position, 0
-        while True:
-            page = await store.log.read_all(wanted, position, end, publisher.batch)
-            if page.last_position is None:
-                return Replayed(sent, found.checkpoint.position if found else None)
-            position = page.last_position
-            async for part in packer.split(page.events, Checkpoint(position, page.last_event_id)):
-                await producer.commit([*part.batches, part.cursor.record(cursors, key)])
-                sent += part.events
+        sent = 0
+        batches = read_between(
+            store.log,
+            cursor.checkpoint,
+            await _last_of(store.log, end),
+            wanted=LogRange(categories=publisher.categories),
+            batch=publisher.batch,
+            name=name,
+        )
+        async with aclosing(batches):
+            async for batch in batches:
+                async for part in packer.split(batch.events, batch.checkpoint):
+                    await producer.commit([*part.batches, part.cursor.record(cursors, key)])
+                    sent += part.events
+        return Replayed(sent, found.checkpoint.position if found else None)
+
+
+async def _last_of(log: Log, end: int) -> Checkpoint:
+    """Return the last event of a range, which may end in a gap."""
+    last = await log.last_event(end)
+    return Checkpoint(*last) if last else Checkpoint()
 
 
 def _topic_of_replays(publisher: Publisher) -> str:

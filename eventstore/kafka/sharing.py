@@ -27,6 +27,7 @@ from eventstore.subscriptions import Checkpoints, Progress
 from eventstore.subscriptions.leases import new_owner
 
 if TYPE_CHECKING:
+    from eventstore.kafka.packing import Ways
     from eventstore.kafka.settings import KafkaSettings
     from eventstore.outbox import Group, Publisher
     from eventstore.store import EventStore
@@ -59,8 +60,9 @@ class Sharing:
         self._members = f"{publisher.checkpoint_name}{MEMBER}"
         self._owner = new_owner()
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        ways: Ways = {}  # one for all: what a process remembers must not grow with the groups it works for
         self._workers = {
-            group.checkpoint_name: GroupWorker(store, group, settings, GroupProgress(group, self._gather))
+            group.checkpoint_name: GroupWorker(store, group, settings, GroupProgress(group, self._gather), ways)
             for group in publisher.all_groups()
         }
         self._elsewhere = dict.fromkeys(self._workers, 0)

@@ -12,7 +12,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from eventstore.errors import MissingTopicError, TopicConfigurationError, UnavailableError
-from eventstore.kafka.answers import answer, closed, connected, translated
+from eventstore.kafka.answers import answer, closed, connected, failure, translated
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -26,13 +26,21 @@ MAX_MESSAGE_BYTES: Final = 2 * 1024 * 1024
 
 _CLUSTER_DEFAULT: Final = -1
 
+DEAD_LETTERS: Final[Mapping[str, str]] = {
+    "cleanup.policy": "delete",
+    "retention.ms": str(FOR_EVER),
+    "max.message.bytes": str(4 * MAX_MESSAGE_BYTES),  # whatever fits a topic of our own, and where it came from
+}
+
 CURSOR_TOPIC: Final[Mapping[str, str]] = {
     # A start reads the topic from its end; small segments that are cleaned soon keep the way to the last record short.
+    # No record can be larger than a segment.
     "cleanup.policy": "compact",
-    "segment.bytes": str(1024 * 1024),
+    "segment.bytes": str(MAX_MESSAGE_BYTES),
     "segment.ms": "60000",
     "delete.retention.ms": "1000",
     "min.cleanable.dirty.ratio": "0.01",
+    "max.message.bytes": str(MAX_MESSAGE_BYTES),
 }
 
 
@@ -111,6 +119,15 @@ class Topics:
         _require_fit_for_cursor(topic)
         return topic
 
+    async def for_dead_letters(self, name: str) -> Topic:
+        """Return a topic for records that are no events, made if need be.
+
+        Raises:
+            TopicConfigurationError: The broker refuses to make it.
+            UnavailableError: Kafka does not answer.
+        """
+        return await self.find(name) or await self._create(name, 1, None, DEAD_LETTERS)
+
     async def _create(
         self, name: str, partitions: int, replication_factor: int | None, settings: Mapping[str, str]
     ) -> Topic:
@@ -133,7 +150,7 @@ class Topics:
         (response,) = await answer(self._admin.describe_configs([question]), f"describing {name!r}", self._within)
         code, _, _, _, entries = response.resources[0]
         if code:
-            raise UnavailableError(f"Kafka failed: {for_code(code).__name__} (describing {name!r})")
+            raise failure(for_code(code), f"describing {name!r}")
         return {entry[0]: entry[1] for entry in entries}
 
 
@@ -185,3 +202,10 @@ def _require_fit_for_cursor(topic: Topic) -> None:
             f"its cleanup.policy is {topic.settings['cleanup.policy']!r}, which would delete the cursor: set it to "
             "'compact'",
         )
+    for setting in ("max.message.bytes", "segment.bytes"):
+        if int(topic.settings[setting]) < MAX_MESSAGE_BYTES:
+            raise TopicConfigurationError(
+                topic.name,
+                f"its {setting} is {topic.settings[setting]}, and a cursor with many parked streams is larger: set "
+                f"{setting}={MAX_MESSAGE_BYTES}",
+            )

@@ -11,6 +11,9 @@ path of publishing, so what repeats is built once and kept: a type's headers her
     ce_time                         occurred_at; the record's own time is recorded_at
     recorded_at, stream_version, global_position, schema_version
     correlation_id, causation_id, metadata       left out when the event has none
+
+An event that somebody decided not to send leaves a record in its place, of the type `$discarded` and with an empty
+value: who counts a stream's versions goes on, and nobody takes it for the event.
 """
 
 from __future__ import annotations
@@ -23,6 +26,9 @@ from uuid import UUID
 from eventstore.codec import StoredEvent
 
 Headers: TypeAlias = list[tuple[str, bytes]]
+
+DISCARDED: Final = "$discarded"
+"""The type of a record in the place of an event that was discarded; names with a `$` are the framework's own."""
 
 _FIXED: Final[Headers] = [("ce_specversion", b"1.0"), ("content-type", b"application/json")]
 
@@ -85,6 +91,13 @@ class CloudEvents:
     def _of_type(self, event_type: str, schema_version: int) -> Headers:
         headers = [*_FIXED, ("ce_type", event_type.encode()), ("schema_version", b"%d" % schema_version)]
         return self._by_type.setdefault((event_type, schema_version), headers)
+
+
+def in_place_of(event: StoredEvent) -> StoredEvent:
+    """Return what is sent in the place of an event that is discarded: where it was, and nothing of what it said."""
+    return event._replace(
+        event_type=DISCARDED, schema_version=1, data="", metadata=None, correlation_id=None, causation_id=None
+    )
 
 
 class Arrived(NamedTuple):

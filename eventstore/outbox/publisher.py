@@ -11,18 +11,17 @@ from typing import Any, Final, Literal, get_args
 from eventstore.errors import ConfigurationError, UnroutableEventError
 from eventstore.outbox.groups import MAX_GROUPS, Group, publisher_checkpoint
 from eventstore.outbox.routing import ByFunction, ByType, Route, Topic
+from eventstore.topics import TOPIC_NAMES, is_topic_name
 
 DEFAULT_PARTITIONS: Final = 8
 DEFAULT_BATCH: Final = 1000
 DEFAULT_MAX_PARKED: Final = 100
 LARGEST_MAX_PARKED: Final = 1000
-"""The parked streams are part of each cursor record, which must stay below a broker's usual 1 MiB."""
+"""The parked streams are part of each cursor record, which must stay below what its topic accepts."""
 
 OnFailure = Literal["halt", "park"]
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
-_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
-_UNUSABLE_TOPICS: Final = frozenset({".", ".."})
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +154,10 @@ class Publisher:
 
     def _as_topic(self, base: Any, what: str, event_type: str | None) -> str:
         topic = f"{self.topic_prefix}{base}"
-        if not isinstance(base, str) or not _TOPIC.fullmatch(topic) or topic in _UNUSABLE_TOPICS:
+        if not isinstance(base, str) or not is_topic_name(topic):
             problem = (
-                f"publisher {self.name!r} would publish {what} to the topic {topic!r}, but topics have 1 to 249 "
-                "letters, digits, '.', '_' or '-': pass topic= with a name, or a function that gives one"
+                f"publisher {self.name!r} would publish {what} to the topic {topic!r}, but {TOPIC_NAMES}: pass topic= "
+                "with a name, or a function that gives one"
             )
         elif topic == self.cursor_topic or topic.startswith(f"{self.cursor_topic}-"):
             problem = f"the topic {topic!r} is the one of the cursor of publisher {self.name!r}"

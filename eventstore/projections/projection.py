@@ -10,6 +10,7 @@ from eventstore.db import DEFAULT_SCHEMA
 from eventstore.db.queries import quoted
 from eventstore.errors import ConfigurationError
 from eventstore.projections.failing import Park, Stop
+from eventstore.topics import require_topic_name
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -72,8 +73,8 @@ class Projection:
             await ctx.connection.execute("INSERT INTO sales ...", event.data.sku, event.data.quantity)
 
     Raises:
-        ConfigurationError: The name is no identifier, both `setup` and `tables` are given, or an inline projection is
-            told what to do on failure.
+        ConfigurationError: The name is no identifier, both `setup` and `tables` are given, an inline projection is told
+            what to do on failure, or no topic can be called what `dead_letters` says.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Projection:
             raise ConfigurationError(
                 f"projection {name!r} is inline: an event that it cannot apply is not appended, so leave on_failure out"
             )
+        require_topic_name(dead_letters, f"dead letters of projection {name!r}")
         self.name = name
         self.version = version
         self.setup = setup

@@ -75,6 +75,17 @@ def test_a_parked_stream_is_sent_once_it_fits(es: EventstoreCommand, shop: Shop)
     assert "not parked 'order-1'" in es.fails(5, "publisher", "show", "orders", "order-1")
 
 
+def test_an_event_that_can_never_be_sent_is_discarded_and_who_did_so_is_kept(es: EventstoreCommand, shop: Shop) -> None:
+    arguments = ("publisher", "discard", "orders", "order-1", "--reason", "a typo", "--by", "ann")
+    assert "--yes" in es.fails(2, *arguments)
+    done = es.json(*arguments, "--yes")
+    assert (done["sent"], done["parked_at_version"]) == (1, None)
+    assert shop.versions() == [1, 2, 3]
+    (note,) = es.json("parked", "list", "--discarded")
+    assert (note["consumer"], note["stream_version"], note["discarded_by"]) == ("publisher:orders", 2, "ann")
+    assert "not parked 'order-1'" in es.fails(5, *arguments, "--yes")
+
+
 def test_a_range_is_replayed_once(es: EventstoreCommand, shop: Shop) -> None:
     topic = f"{shop.kafka.prefix}repair"
     arguments = ("publisher", "replay", "orders", "--from", "1", "--to", "3", "--topic", topic)

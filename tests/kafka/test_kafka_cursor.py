@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from eventstore.errors import HangingTransactionError, LogMismatchError
+from eventstore.errors import CursorTooLargeError, HangingTransactionError, LogMismatchError
 from eventstore.kafka.cursor import Cursor, Layout, Parked, read_cursor
 from eventstore.kafka.producer import RecordBatch, TransactionalProducer, new_builder, started_producer
 from eventstore.kafka.topics import CURSOR_TOPIC
@@ -110,3 +110,24 @@ def test_what_is_parked_and_the_layout_come_back_too() -> None:
 def test_a_cursor_of_before_there_were_groups_is_that_of_the_only_one() -> None:
     written = f'{{"format": 1, "position": 7, "event_id": "{EVENT_ID}", "epoch": 2, "partitions": {{"order": 3}}}}'
     assert Cursor.decode("test", written.encode()) == cursor_at(7)
+
+
+async def test_a_thousand_parked_streams_with_long_names_in_any_script_fit_its_topic(kafka: Kafka, topic: str) -> None:
+    reason = "é" * 150
+    parked = {
+        f"{'ü' * 120}-{'é' * 250}{number:04d}": Parked(10**9, 1, reason, "2026-01-01T00:00:00+00:00")
+        for number in range(1000)
+    }
+    cursor = replace(cursor_at(10**9), parked=parked)
+    assert len(cursor.encode()) > 1024 * 1024
+    cursor.require_room("test")
+    async with started_producer(kafka.settings, topic) as producer:
+        await producer.commit([cursor.record(topic)])
+    assert await read_cursor(kafka.settings, "test", topic) == cursor
+
+
+def test_one_that_would_outgrow_its_topic_is_an_error_that_no_retry_mends() -> None:
+    parked = {f"order-{number}": Parked(1, 1, "x" * 3000, "") for number in range(1000)}
+    with pytest.raises(CursorTooLargeError, match="1000 parked streams") as refused:
+        replace(cursor_at(1), parked=parked).require_room("orders")
+    assert not refused.value.retryable

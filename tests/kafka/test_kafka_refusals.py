@@ -18,10 +18,10 @@ from eventstore.errors import (
     TopicConfigurationError,
 )
 from eventstore.kafka import KafkaPublisher
-from eventstore.kafka.topics import opened_topics
+from eventstore.kafka.topics import MAX_MESSAGE_BYTES, opened_topics
 from eventstore.streams import ANY
 from eventstore.subscriptions import Checkpoint, Checkpoints
-from fixtures.kafka_tools import WITHIN, Kafka, fill, is_whole, publish_all, working
+from fixtures.kafka_tools import WITHIN, Kafka, fill, is_whole, lose_last_event, publish_all, working
 from fixtures.shop import placed
 
 
@@ -47,6 +47,8 @@ async def test_a_topic_is_made_to_keep_events_for_ever_and_whole(kafka: Kafka, s
     assert cursor is not None
     assert cursor.partitions == 1
     assert cursor.settings["cleanup.policy"] == "compact"
+    for setting in ("max.message.bytes", "segment.bytes"):
+        assert cursor.settings[setting] == str(MAX_MESSAGE_BYTES)
 
 
 async def test_a_topic_keeps_events_as_long_as_it_is_told(kafka: Kafka, store: EventStore) -> None:
@@ -91,12 +93,24 @@ async def test_a_shorter_retention_than_declared_is_refused(kafka: Kafka, store:
         await run_to_its_end(kafka.publisher(store, retention=timedelta(days=1)))
 
 
-@pytest.mark.parametrize(("partitions", "policy"), [(2, "compact"), (1, "delete")])
+@pytest.mark.parametrize(
+    ("partitions", "settings", "said"),
+    [
+        (2, {"cleanup_policy": "compact"}, "one partition"),
+        (1, {"cleanup_policy": "delete"}, "'compact'"),
+        (1, {"cleanup_policy": "compact", "max_message_bytes": "1048588"}, "max.message.bytes=2097152"),
+        (
+            1,
+            {"cleanup_policy": "compact", "max_message_bytes": "2097152", "segment_bytes": "1048576"},
+            "segment.bytes=",
+        ),
+    ],
+)
 async def test_a_topic_that_would_lose_the_cursor_is_refused(
-    kafka: Kafka, store: EventStore, partitions: int, policy: str
+    kafka: Kafka, store: EventStore, partitions: int, settings: dict[str, str], said: str
 ) -> None:
-    await kafka.create_topic(kafka.declaration().cursor_topic, partitions, cleanup_policy=policy)
-    with pytest.raises(TopicConfigurationError):
+    await kafka.create_topic(kafka.declaration().cursor_topic, partitions, **settings)
+    with pytest.raises(TopicConfigurationError, match=said):
         await run_to_its_end(kafka.publisher(store))
 
 
@@ -139,6 +153,8 @@ async def test_an_event_that_is_too_large_stops_before_it_and_goes_on_once_it_fi
     assert (error.topic, error.stream_id, error.stream_version) == (kafka.orders, "order-1", 3)
     assert error.limit == 2000
     assert error.size > 5000
+    assert f"max.message.bytes={error.size}" in str(error)
+    assert "max_request_size" not in str(error)
     assert is_whole(await kafka.events(kafka.orders), streams=1, versions=2)
     await kafka.set_topic(kafka.orders, retention_ms="-1", max_message_bytes=str(error.size))
     await publish_all(kafka, store)
@@ -201,14 +217,7 @@ async def test_a_log_that_lost_its_tail_is_refused(kafka: Kafka, store: EventSto
     """As after a failover to a replica that was behind."""
     await fill(store, streams=2, events=2)
     await publish_all(kafka, store)
-    async with store.transaction() as tx:
-        await tx.connection.execute(
-            """
-            ALTER TABLE eventstore.events DISABLE TRIGGER USER;
-            DELETE FROM eventstore.events WHERE global_position = (SELECT max(global_position) FROM eventstore.events);
-            ALTER TABLE eventstore.events ENABLE TRIGGER USER
-            """
-        )
+    await lose_last_event(store)
     with pytest.raises(LogMismatchError, match="has not that event"):
         await run_to_its_end(kafka.publisher(store))
 

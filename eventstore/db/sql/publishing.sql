@@ -22,6 +22,13 @@ SELECT p.name, p.stream_id, p.first_position, p.stream_version, p.reason, p.park
  WHERE p.name = ANY ($1::text[])
  ORDER BY p.parked_at, p.stream_id
 
+-- name: note_unpublished
+-- Note who goes on publishing without an event, and why; the note stays.
+INSERT INTO {schema}.discarded_events
+       (consumer, stream_id, stream_version, global_position, event_id, event_type, error_type, error, failed_at,
+        discarded_by, reason)
+VALUES ($1, $2, $3, $4, $5, $6, 'cannot be published', $7, $8, $9, $10)
+
 -- name: list_held_events
 -- The first held events of a stream, without their payloads: only how large those are.
 SELECT stream_version, global_position, event_type, octet_length(data::text), recorded_at

@@ -9,6 +9,8 @@ import pytest
 
 from eventstore import EventStore, Projection, ProjectionContext, RecordedEvent
 from eventstore.errors import NotCaughtUpError
+from eventstore.kafka.consuming import opened_consumer
+from eventstore.lifecycle import Backoff
 from eventstore.streams import ANY
 from fixtures.kafka_sales import app, counted, each, execute, project_all, projector, until_counted
 from fixtures.kafka_tools import WITHIN, Kafka, fill, publish_all, stop, working
@@ -185,3 +187,31 @@ async def test_stores_that_read_the_same_topic_do_not_share_its_events(
             for worker in workers:
                 await worker.caught_up()
         assert await counted(store) == await counted(other) == each(10, 1)
+
+
+# --- after a fault ---------------------------------------------------------------------------------------------------
+
+
+async def test_however_long_a_fault_lasts_it_is_tried_again_within_a_second(
+    kafka: Kafka, store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delays: list[float] = []
+
+    async def note_delay(backoff: Backoff) -> None:
+        delays.append(backoff._next)
+        backoff._next = min(backoff._next * 2, backoff._most)
+
+    monkeypatch.setattr(Backoff, "wait", note_delay)
+    worker = projector(kafka, store, topics=[f"{kafka.prefix}never-made"])
+    async with working(worker):
+        await worker.progress.until(lambda: len(delays) == 7, within=WITHIN)
+    assert delays[-2:] == [1.0, 1.0]
+
+
+async def test_the_partitions_of_a_member_that_died_wait_for_six_seconds_and_for_a_busy_one_longer(
+    kafka: Kafka,
+) -> None:
+    async with opened_consumer(kafka.settings, f"{kafka.prefix}group", [kafka.orders]) as member:
+        options = member._consumer
+        assert options._session_timeout_ms == 6000
+        assert options._rebalance_timeout_ms == 10_000

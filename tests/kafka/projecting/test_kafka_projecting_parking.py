@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from eventstore import EventStore, Park, Projection, ProjectionContext, RecordedEvent, Stop, rebuild
-from eventstore.errors import ProjectionFailedError, StreamGapError, TooManyParkedStreamsError
+from eventstore.errors import ProjectionFailedError, TooManyParkedStreamsError
 from eventstore.kafka import KafkaProjector
 from eventstore.projections import (
     ParkedStreams,
@@ -191,53 +191,6 @@ async def test_to_stop_is_to_stop_right_before_the_event(
         with pytest.raises(ProjectionFailedError, match="version 3 of 'order-1'"):
             await projector(kafka, store, failing(on_failure=Stop(attempts=2, first=0.001))).run()
         assert await rows(connection) == {"tea": 2}
-
-
-# --- records that are no events --------------------------------------------------------------------------------------
-
-
-async def test_a_record_that_is_no_event_goes_to_the_dead_letters_with_the_reason(
-    kafka: Kafka, store: EventStore, connection: asyncpg.Connection
-) -> None:
-    letters = f"{kafka.prefix}dead"
-    await fill(store, streams=1, events=2)
-    await publish_all(kafka, store)
-    record, *_ = await kafka.committed(kafka.orders)
-    stranger = record
-    stranger.headers, stranger.value = (("theirs", b"1"),), b"not ours"
-    await kafka.produce(kafka.orders, stranger, stranger)
-    await fill(store, streams=3, events=1)
-
-    await project_all(kafka, store, sales(dead_letters=letters))
-
-    assert await rows(connection) == await clean_fold(store)
-    found = await kafka.committed(letters)
-    assert [one.value for one in found] == [b"not ours"] * 2
-    headers = dict(found[0].headers)
-    assert headers["theirs"] == b"1"
-    assert headers["dead_letter_reason"] == b"the header 'global_position' is missing"
-    assert headers["dead_letter_topic"] == kafka.orders.encode()
-    assert headers["dead_letter_consumer"] == b"sales@1"
-    assert int(dict(found[1].headers)["dead_letter_offset"]) == int(headers["dead_letter_offset"]) + 1
-
-
-async def test_a_stream_does_not_go_on_without_an_event_that_was_spoilt_on_its_way(
-    kafka: Kafka, store: EventStore, connection: asyncpg.Connection
-) -> None:
-    letters, spoilt = f"{kafka.prefix}dead", f"{kafka.prefix}spoilt"
-    await fill(store, streams=1, events=3)
-    await publish_all(kafka, store)
-    first, second, third = await kafka.committed(kafka.orders)
-    second.value = b"\xff\xfe"
-    await kafka.create_topic(spoilt)
-    await kafka.produce(spoilt, first, second, third)
-
-    with pytest.raises(StreamGapError, match="version 3 of 'order-0', but version 2 has not come"):
-        await KafkaProjector(store, sales(dead_letters=letters), kafka.settings, topics=[spoilt]).run()
-
-    assert await rows(connection) == {}
-    await rebuild(store, sales())
-    assert await rows(connection) == await clean_fold(store)
 
 
 # --- handlers that take the process down -----------------------------------------------------------------------------

@@ -1,0 +1,40 @@
+"""Answers: what Kafka fails with, in the framework's own terms; a retry is promised only where one can help."""
+
+from __future__ import annotations
+
+import pytest
+from aiokafka import errors
+
+from eventstore.errors import ConfigurationError, UnavailableError
+from eventstore.kafka.answers import answer
+
+
+async def failing(error: Exception) -> None:
+    raise error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.TopicAuthorizationFailedError("orders"),
+        errors.GroupAuthorizationFailedError("sales"),
+        errors.ClusterAuthorizationFailedError(),
+        errors.TransactionalIdAuthorizationFailed("publisher-orders"),
+        errors.SaslAuthenticationFailed("alice"),
+        errors.AuthenticationFailedError("alice"),
+    ],
+)
+async def test_what_the_broker_does_not_allow_is_said_once_and_not_tried_again(error: Exception) -> None:
+    with pytest.raises(ConfigurationError, match=f"{type(error).__name__} .writing") as refused:
+        await answer(failing(error), "writing", 5)
+    assert not refused.value.retryable
+    assert "alice" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [errors.ProducerFenced(), errors.InvalidTxnState(), errors.KafkaError(), AssertionError(), OSError()],
+)
+async def test_everything_else_may_go_well_the_next_time(error: Exception) -> None:
+    with pytest.raises(UnavailableError, match=type(error).__name__):
+        await answer(failing(error), "writing", 5)
