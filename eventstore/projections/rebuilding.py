@@ -84,7 +84,7 @@ class _Rebuild:
 
     async def _catch_up(self, runner: ProjectionRunner, checkpoint: Checkpoint, mark: int) -> Checkpoint:
         """Apply what lies between a checkpoint and a mark; what is appended meanwhile is not chased."""
-        wanted = LogRange(event_types=runner.event_types)
+        wanted = LogRange(self._projection.categories, runner.event_types)
         perseverance: Perseverance[LogStretch] = Perseverance(runner, None)
         while True:
             page = await self._store.log.read_all(wanted, checkpoint.position, mark, _BATCH)
