@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 from uuid import UUID, uuid4
 
+from eventstore.db import Answering
 from eventstore.errors import LeaseLostError, UnavailableError
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Runs:
     """
 
     def __init__(self, store: EventStore, consumer: str, span: int) -> None:
-        self._store = store
+        self._database = Answering(store.database)
         self._consumer = consumer
         self._span = span
         self._id = uuid4()
@@ -68,10 +69,10 @@ class Runs:
         """Note that these shares are ours; find out whether the one before us died on them, and at which event."""
         for share in shares:
             self._held.add(share)
-            row = await self._store.database.fetchrow("load_run", self._consumer, share)
+            row = await self._database.fetchrow("load_run", self._consumer, share)
             if row is not None and row[0] != self._id:
                 self._take_after_death(share, *row)
-            await self._store.database.fetch("begin_run", self._consumer, share, self._id)
+            await self._database.fetch("begin_run", self._consumer, share, self._id)
 
     def _take_after_death(self, share: str, _run: UUID, stream_id: str | None, version: int | None, count: int) -> None:
         log.warning("%s%s ended without a word: going on carefully", self._consumer, share and f" ({share})")
@@ -84,7 +85,7 @@ class Runs:
         shares, self._held = sorted(self._held), set()
         try:
             async with asyncio.timeout(_END_SECONDS):
-                await self._store.database.fetch("end_runs", self._consumer, self._id, shares)
+                await self._database.fetch("end_runs", self._consumer, self._id, shares)
         except (UnavailableError, TimeoutError):
             return  # our own next run knows better, and others will be careful for nothing
 
@@ -113,7 +114,7 @@ class Runs:
             LeaseLostError: Somebody else works on the share.
         """
         about = (self._consumer, share, self._id, event.stream_id, event.stream_version, count)
-        if await self._store.database.fetchrow("note_attempt", *about) is None:
+        if await self._database.fetchrow("note_attempt", *about) is None:
             raise LeaseLostError(self._consumer)
         self._attempts[share] = Attempts(event.stream_id, event.stream_version, count)
 

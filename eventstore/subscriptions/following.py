@@ -20,6 +20,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from eventstore.db import answering
 from eventstore.store.log import LogRange, Mark, NotOnLogError
 from eventstore.subscriptions.checkpoints import Checkpoint, require_on_log
 
@@ -116,6 +117,7 @@ class LogFollower:
 
         Raises:
             LogMismatchError: The event that it stands at is not in the log any more.
+            UnavailableError: As `next_now`.
         """
         polling = Polling(self._log.wakeup)
         while (batch := await self.next_now()) is None:
@@ -127,7 +129,12 @@ class LogFollower:
 
         Raises:
             LogMismatchError: The event that it stands at is not in the log any more.
+            UnavailableError: PostgreSQL cannot be reached, or does not answer in time; it can be asked again.
         """
+        async with answering():
+            return await self._next_now()
+
+    async def _next_now(self) -> Batch | None:
         while self._read_up_to < self._mark.position or await self._raise_mark():
             try:
                 page = await self._log.read_on(self._wanted, self._read_up_to, self._event_id, self._mark, self._batch)
