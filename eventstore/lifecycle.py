@@ -112,6 +112,12 @@ class Budget:
             self._waiting.popleft()
 
 
+def is_cancelled() -> bool:
+    """Whether somebody wants the current task to end: a `CancelledError` that comes by otherwise is only a failure."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
 async def ended(task: asyncio.Task[Any]) -> None:
     """Cancel a task, wait until it is over, and drop what it ended with."""
     task.cancel()

@@ -146,7 +146,7 @@ def _without_address(error: Exception) -> str:
     return f"it cannot be parsed: {encode}"
 
 
-def passing_failure(error: Exception, connection: asyncpg.Connection) -> EventStoreError | None:
+def passing_failure(error: BaseException, connection: asyncpg.Connection) -> EventStoreError | None:
     """Return what a failure of a caller's code on our connection means, if it passes without anybody mending the code.
 
     Returns:

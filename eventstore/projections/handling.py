@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from eventstore.db.errors import passing_failure
-from eventstore.errors import ProjectionFailedError, TransactionConflictError, UnavailableError
+from eventstore.errors import NotCaughtUpError, ProjectionFailedError, TransactionConflictError, UnavailableError
+from eventstore.lifecycle import is_cancelled
 from eventstore.metadata import caused_by
 
 if TYPE_CHECKING:
@@ -59,14 +61,21 @@ def _failures(projection: Projection, connection: Connection, event: RecordedEve
     """Say of which event the failure of a handler is, or that it may be any of them."""
     try:
         yield
-    except (UnavailableError, TransactionConflictError):
-        raise
-    except Exception as error:
+    except (Exception, asyncio.CancelledError) as error:
+        if _passes(error):
+            raise
         if (passing := passing_failure(error, connection)) is not None:
             raise passing from None
         if event is None:
             raise StretchFailedError(type(error).__qualname__) from error
         raise failure_of(projection, event, error) from error
+
+
+def _passes(error: BaseException) -> bool:
+    """Whether an error says nothing of the handler: it is to end, or PostgreSQL cannot serve it just now."""
+    if isinstance(error, asyncio.CancelledError):
+        return is_cancelled()
+    return isinstance(error, UnavailableError | TransactionConflictError) and not isinstance(error, NotCaughtUpError)
 
 
 def failure_of(projection: Projection, event: Any, error: BaseException) -> ProjectionFailedError:

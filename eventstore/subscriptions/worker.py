@@ -16,7 +16,7 @@ from eventstore.errors import (
     TransactionConflictError,
     UnavailableError,
 )
-from eventstore.lifecycle import Backoff, running
+from eventstore.lifecycle import Backoff, is_cancelled, running
 from eventstore.metadata import caused_by
 from eventstore.subscriptions.declared import SubscriptionContext
 from eventstore.subscriptions.reader import SubscriptionReader
@@ -106,7 +106,9 @@ class SubscriptionWorker:
             try:
                 with caused_by(str(event.event_id), event.metadata):
                     await handler(event, SubscriptionContext(self._store, failed + 1))
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
+                if isinstance(error, asyncio.CancelledError) and is_cancelled():
+                    raise
                 # A wrong version does not: the handler is to load again, and has the same one each time if it does not.
                 failed += isinstance(error, NotCaughtUpError) or not isinstance(error, _PASSING)
                 if failed >= self._subscription.attempts:

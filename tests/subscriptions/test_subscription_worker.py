@@ -36,6 +36,7 @@ from eventstore.subscriptions import Leases, SubscriptionWorker
 from eventstore.subscriptions.leases import new_owner
 from eventstore.testing import memory_store
 from fixtures import shop
+from fixtures.projecting import cancelled
 from fixtures.shop import NoteTaken, OrderPlaced, OrderShipped, UnregisteredEvent, placed
 from fixtures.stores import open_store
 
@@ -156,6 +157,19 @@ async def test_what_passes_by_itself_is_not_counted(any_store: EventStore, passi
     await mailer.catch_up(any_store)
 
     assert (mailer.sent, mailer.attempts) == ([1], [1, 1, 1, 1, 1])
+
+
+async def test_a_handler_that_waits_for_what_was_cancelled_has_failed(any_store: EventStore) -> None:
+    subscription = Subscription("mailer", start=BEGINNING, attempts=2)
+
+    @subscription.on(OrderPlaced)
+    async def send(_: RecordedEvent[OrderPlaced], __: SubscriptionContext) -> None:
+        await cancelled()
+
+    await fill(any_store, 1)
+    with pytest.raises(SubscriptionFailedError, match=r"2 time.*CancelledError"):
+        async with asyncio.timeout(WITHIN):
+            await SubscriptionWorker(any_store, subscription).run_until_caught_up()
 
 
 async def test_a_handler_that_fails_too_often_stops_before_its_event(any_store: EventStore) -> None:
