@@ -5,9 +5,9 @@ Workers are coroutines that never touch signals: whoever runs them cancels them,
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from eventstore.errors import ConfigurationError
 from eventstore.lifecycle import running
@@ -36,6 +36,16 @@ class Worker(Protocol):
 
     def run(self) -> Coroutine[Any, Any, None]:
         """Work until cancelled."""
+        ...
+
+
+@runtime_checkable
+class WorksInGroups(Protocol):
+    """A worker whose work is divided into groups, each of which has a checkpoint of its own."""
+
+    @property
+    def groups(self) -> Mapping[str, Progress]:
+        """How far it has come with each, by the names of their checkpoints."""
         ...
 
 
@@ -76,12 +86,20 @@ class Workers:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Workers]:
         """Run them in the background of the block, and stop them at its end; if one fails, the block ends with it."""
-        checkpoints = self._app.followers()
-        reported = {checkpoints.get(name, name): worker.progress for name, worker in self._workers.items()}
         # The reports go on while the workers end, so that the last one says how.
         work = (worker.run() for worker in self._workers.values())
-        async with running(reporting(self._store.log.session, reported)), running(*work):
+        async with running(reporting(self._store.log.session, self._reported())), running(*work):
             yield self
+
+    def _reported(self) -> dict[str, Progress]:
+        """Return whose state is reported, by the names that it is looked for under: a publisher's by its groups."""
+        checkpoints = self._app.followers()
+        reported: dict[str, Progress] = {}
+        for name, worker in self._workers.items():
+            reported |= (
+                worker.groups if isinstance(worker, WorksInGroups) else {checkpoints.get(name, name): worker.progress}
+            )
+        return reported
 
     def _all_names(self) -> list[str]:
         names = [projection.name for projection in self._app.projections if not projection.inline]
