@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from eventstore.db import ConnectionLostError
 from eventstore.db.errors import passing_failure
 from eventstore.errors import NotCaughtUpError, ProjectionFailedError, TransactionConflictError, UnavailableError
 from eventstore.lifecycle import is_cancelled
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 class StretchFailedError(Exception):
     """Events could not be applied together, and nothing says which of them is to blame: the cause says why."""
+
+
+class BrokenWhileHandlingError(ConnectionLostError):
+    """The connection broke while handlers ran: by chance, or, if it does so again and again, by their own doing."""
 
 
 async def handle_all(projection: Projection, events: Sequence[RecordedEvent[Any]], context: ProjectionContext) -> None:
@@ -63,9 +68,12 @@ def _failures(projection: Projection, connection: Connection, event: RecordedEve
         yield
     except (Exception, asyncio.CancelledError) as error:
         if _passes(error):
+            if isinstance(error, ConnectionLostError) and connection.is_closed():
+                raise BrokenWhileHandlingError(str(error)) from None
             raise
         if (passing := passing_failure(error, connection)) is not None:
-            raise passing from None
+            broke = isinstance(passing, ConnectionLostError)
+            raise (BrokenWhileHandlingError(str(passing)) if broke else passing) from None
         if event is None:
             raise StretchFailedError(type(error).__qualname__) from error
         raise failure_of(projection, event, error) from error

@@ -38,6 +38,13 @@ class Attempts(NamedTuple):
     times: int
 
 
+class Breaks(NamedTuple):
+    """How often the connection broke while handlers ran, at one place."""
+
+    times: int
+    last: Exception
+
+
 class Runs:
     """The run of one worker, over all its restarts within its process.
 
@@ -55,6 +62,7 @@ class Runs:
         self._held: set[str] = set()
         self._careful: dict[str, int] = {}
         self._attempts: dict[str, Attempts] = {}
+        self._breaks: dict[str, Breaks] = {}
 
     @asynccontextmanager
     async def noted(self, *shares: str) -> AsyncIterator[None]:
@@ -96,10 +104,23 @@ class Runs:
     def note_passed(self, stretch: Stretch) -> None:
         """Count a stretch, or a part of one, as passed: care ends once all is that can have been under way."""
         for share, size in stretch.shares.items():
+            self._breaks.pop(share, None)
             if share in self._careful:
                 self._careful[share] -= size
                 if self._careful[share] <= 0:
                     del self._careful[share]
+
+    def note_break(self, stretch: Stretch, error: Exception) -> None:
+        """Note that the connection broke in a stretch: once may be chance, again without progress asks for care."""
+        for share in stretch.shares:
+            times = self._breaks[share].times + 1 if share in self._breaks else 1
+            self._breaks[share] = Breaks(times, error)
+            if times > 1:
+                self._careful[share] = self._span
+
+    def breaks_at(self, share: str) -> Breaks | None:
+        """Return how often the connection has broken in a share since anything of it was passed."""
+        return self._breaks.get(share)
 
     def attempts_at(self, share: str, event: StoredEvent) -> int:
         """Return how often an event was tried alone, by us or by one that died at it."""
