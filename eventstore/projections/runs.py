@@ -21,6 +21,7 @@ from eventstore.errors import LeaseLostError, UnavailableError
 
 if TYPE_CHECKING:
     from eventstore.codec import StoredEvent
+    from eventstore.db import Session
     from eventstore.projections.stretches import Stretch
     from eventstore.store import EventStore
 
@@ -55,7 +56,7 @@ class Runs:
     """
 
     def __init__(self, store: EventStore, consumer: str, span: int) -> None:
-        self._database = Answering(store.database)
+        self._store = store
         self._consumer = consumer
         self._span = span
         self._id = uuid4()
@@ -63,6 +64,11 @@ class Runs:
         self._careful: dict[str, int] = {}
         self._attempts: dict[str, Attempts] = {}
         self._breaks: dict[str, Breaks] = {}
+
+    @property
+    def _session(self) -> Session:
+        """Where it is noted; looked up when it is: a worker may be declared on a store in memory, too."""
+        return Answering(self._store.database)
 
     @asynccontextmanager
     async def noted(self, *shares: str) -> AsyncIterator[None]:
@@ -77,10 +83,10 @@ class Runs:
         """Note that these shares are ours; find out whether the one before us died on them, and at which event."""
         for share in shares:
             self._held.add(share)
-            row = await self._database.fetchrow("load_run", self._consumer, share)
+            row = await self._session.fetchrow("load_run", self._consumer, share)
             if row is not None and row[0] != self._id:
                 self._take_after_death(share, *row)
-            await self._database.fetch("begin_run", self._consumer, share, self._id)
+            await self._session.fetch("begin_run", self._consumer, share, self._id)
 
     def _take_after_death(self, share: str, _run: UUID, stream_id: str | None, version: int | None, count: int) -> None:
         log.warning("%s%s ended without a word: going on carefully", self._consumer, share and f" ({share})")
@@ -93,7 +99,7 @@ class Runs:
         shares, self._held = sorted(self._held), set()
         try:
             async with asyncio.timeout(_END_SECONDS):
-                await self._database.fetch("end_runs", self._consumer, self._id, shares)
+                await self._session.fetch("end_runs", self._consumer, self._id, shares)
         except (UnavailableError, TimeoutError):
             return  # our own next run knows better, and others will be careful for nothing
 
@@ -135,7 +141,7 @@ class Runs:
             LeaseLostError: Somebody else works on the share.
         """
         about = (self._consumer, share, self._id, event.stream_id, event.stream_version, count)
-        if await self._database.fetchrow("note_attempt", *about) is None:
+        if await self._session.fetchrow("note_attempt", *about) is None:
             raise LeaseLostError(self._consumer)
         self._attempts[share] = Attempts(event.stream_id, event.stream_version, count)
 
