@@ -153,6 +153,20 @@ class NotParkedError(EventStoreError, LookupError):
         )
 
 
+class ParkedElsewhereError(EventStoreError):
+    """A stream is held back from another event than the one to be discarded: somebody was at work meanwhile."""
+
+    def __init__(self, projection: str, stream_id: str, expected: int, found: int) -> None:
+        self.projection = projection
+        self.stream_id = stream_id
+        self.expected = expected
+        self.found = found
+        super().__init__(
+            f"projection {projection!r} holds {stream_id!r} back from version {found} on, not from {expected}: nothing "
+            f"was discarded; look again with `eventstore parked show {projection} {stream_id}`"
+        )
+
+
 class TooManyParkedStreamsError(EventStoreError):
     """A projection would hold back more streams than its policy allows: its handler is broken, not some events."""
 
