@@ -28,6 +28,7 @@ from eventstore.errors.database import (
     WrongEventLoopError,
 )
 from eventstore.errors.following import (
+    EndedTransactionError,
     FedByKafkaError,
     LeaseLostError,
     LogMismatchError,
@@ -78,6 +79,7 @@ __all__ = [
     "ConcurrencyError",
     "ConfigurationError",
     "EmptyAppendError",
+    "EndedTransactionError",
     "EventStoreError",
     "FedByKafkaError",
     "HangingTransactionError",

@@ -73,6 +73,18 @@ class ProjectionFailedError(EventStoreError):
         )
 
 
+class EndedTransactionError(EventStoreError):
+    """A projection's handler has ended the transaction that it runs in: what it did, and what not, is all mixed up."""
+
+    def __init__(self, projection: str) -> None:
+        self.projection = projection
+        super().__init__(
+            f"a handler of projection {projection!r} has ended the transaction that it runs in (COMMIT or ROLLBACK): "
+            "events may be missing in the read model; take that out of the handler, then build the read model anew: "
+            f"`eventstore rebuild {projection}`"
+        )
+
+
 class SubscriptionFailedError(EventStoreError):
     """A subscription's handler failed on an event again and again; its checkpoint stays before that event."""
 

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from eventstore.db import ConnectionLostError
 from eventstore.db.errors import passing_failure
-from eventstore.errors import NotCaughtUpError, ProjectionFailedError, TransactionConflictError, UnavailableError
+from eventstore.errors import (
+    EndedTransactionError,
+    NotCaughtUpError,
+    ProjectionFailedError,
+    TransactionConflictError,
+    UnavailableError,
+)
 from eventstore.lifecycle import is_cancelled
 from eventstore.metadata import caused_by
 
@@ -36,6 +42,7 @@ async def handle_all(projection: Projection, events: Sequence[RecordedEvent[Any]
         StretchFailedError: A handler of several events failed, or PostgreSQL refuses what they left behind.
         UnavailableError: The connection broke while a handler ran.
         TransactionConflictError: PostgreSQL ended the transaction in favour of another one.
+        EndedTransactionError: A handler has ended the transaction itself.
     """
     connection = context.connection
     for handling, run in groupby(events, key=lambda event: projection.handling(type(event.data))):
@@ -66,6 +73,9 @@ def _failures(projection: Projection, connection: Connection, event: RecordedEve
     """Say of which event the failure of a handler is, or that it may be any of them."""
     try:
         yield
+        _require_transaction(projection, connection)
+    except EndedTransactionError:
+        raise
     except (Exception, asyncio.CancelledError) as error:
         if _passes(error):
             if isinstance(error, ConnectionLostError) and connection.is_closed():
@@ -74,9 +84,20 @@ def _failures(projection: Projection, connection: Connection, event: RecordedEve
         if (passing := passing_failure(error, connection)) is not None:
             broke = isinstance(passing, ConnectionLostError)
             raise (BrokenWhileHandlingError(str(passing)) if broke else passing) from None
+        _require_transaction(projection, connection)
         if event is None:
             raise StretchFailedError(type(error).__qualname__) from error
         raise failure_of(projection, event, error) from error
+
+
+def _require_transaction(projection: Projection, connection: Connection) -> None:
+    """Check that the transaction is open still: its progress is committed otherwise, and what follows would be lost.
+
+    Raises:
+        EndedTransactionError: It is not.
+    """
+    if not connection.is_closed() and not connection.is_in_transaction():
+        raise EndedTransactionError(projection.name)
 
 
 def _passes(error: BaseException) -> bool:
