@@ -7,7 +7,10 @@ import random
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
+
+LONGEST_BACKOFF: Final = 1.0
+"""The longest wait of whoever follows the log, in seconds: it goes on within 5 seconds after any failure."""
 
 
 class Backoff:
@@ -15,10 +18,10 @@ class Backoff:
 
     Args:
         first: The first wait, in seconds.
-        most: The longest wait, in seconds.
+        most: The longest wait, in seconds; short, so that what works again is not late by more.
     """
 
-    def __init__(self, *, first: float = 0.1, most: float = 5.0) -> None:
+    def __init__(self, *, first: float = 0.1, most: float = LONGEST_BACKOFF) -> None:
         self._first = first
         self._most = most
         self._next = first
@@ -107,6 +110,12 @@ class Budget:
                 self._left -= amount
                 granted.set_result(None)
             self._waiting.popleft()
+
+
+def is_cancelled() -> bool:
+    """Whether somebody wants the current task to end: a `CancelledError` that comes by otherwise is only a failure."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 async def ended(task: asyncio.Task[Any]) -> None:

@@ -116,7 +116,10 @@ def discard(
     *,
     reason: Annotated[str, typer.Option(help="Why; it is kept.")],
     by: Annotated[str | None, typer.Option(help="Who decides it; it is kept. The user, if left out.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    version: Annotated[
+        int | None, typer.Option(min=1, help="The version that `parked show` has shown; another one is not discarded.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; needs --version.")] = False,
 ) -> None:
     """Go on with a stream without the event that could not be applied; the rest of it is applied.
 
@@ -124,13 +127,17 @@ def discard(
     """
     cli = cli_of(ctx)
     projection = cli.projection(name)
+    if yes and version is None:
+        raise typer.BadParameter("nobody is asked: say which event it is with --version, as `parked show` shows it")
     if not yes:
         found = run(_find(cli, projection.consumer_name, stream))
         if not sys.stdin.isatty():
-            raise typer.BadParameter("nobody can be asked here: pass --yes")
+            raise typer.BadParameter("nobody can be asked here: pass --yes and --version")
         cli.output.note(f"version {found.from_version:,} ({found.event_type}) failed with {found.error_type}")
         typer.confirm(f"Go on with {stream} without it?", abort=True, err=True)
-    _print_replayed(cli, projection, [run(_discard(cli, projection, stream, by or getpass.getuser(), reason))])
+        version = version or found.from_version
+    decided = {"by": by or getpass.getuser(), "reason": reason, "version": version}
+    _print_replayed(cli, projection, [run(_discard(cli, projection, stream, **decided))])
 
 
 # --- the work ------------------------------------------------------------------------------------------------------
@@ -165,9 +172,9 @@ async def _replay(cli: Cli, projection: Projection, stream: str | None) -> list[
         return [one async for one in replay_all_parked(store, projection)]
 
 
-async def _discard(cli: Cli, projection: Projection, stream: str, by: str, reason: str) -> Replayed:
+async def _discard(cli: Cli, projection: Projection, stream: str, **decided: Any) -> Replayed:
     async with cli.store(cli.app) as store:
-        return await discard_parked(store, projection, stream, by=by, reason=reason)
+        return await discard_parked(store, projection, stream, **decided)
 
 
 # --- printing ------------------------------------------------------------------------------------------------------

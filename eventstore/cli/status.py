@@ -27,7 +27,7 @@ def status(ctx: typer.Context, *, watch: WatchSeconds = None) -> None:
     LAG is in positions; EVENTS are counted up to 10,000; SECONDS is the age of the oldest event that is not done.
     """
     cli = cli_of(ctx)
-    declared = _declared(cli)
+    declared = declared_followers(cli)
     if watch is None:
         _show(cli, run(_status(cli, declared)))
     else:
@@ -50,7 +50,7 @@ def _show(cli: Cli, found: dict[str, Any]) -> None:
         _print(cli.output, found)
 
 
-def _declared(cli: Cli) -> list[str]:
+def declared_followers(cli: Cli) -> list[str]:
     """Return the followers that the application declares, by the names of their checkpoints, if it can be loaded."""
     if not cli.settings.app:
         return []

@@ -7,7 +7,9 @@ import typer
 from eventstore.cli.errors import NotFoundError
 from eventstore.cli.options import Cli, cli_of, parse_time
 from eventstore.cli.running import run
+from eventstore.cli.status import declared_followers
 from eventstore.events import BEGINNING, Position
+from eventstore.store import EventStore
 from eventstore.subscriptions import END, Checkpoints, delete_subscription, recorded_from, reset_subscription
 from eventstore.subscriptions.reader import subscription_checkpoint
 from eventstore.subscriptions.starting import Start
@@ -42,6 +44,8 @@ def reset(
 
 async def _reset(cli: Cli, name: str, start: Start) -> Position:
     async with cli.store() as store:
+        if subscription_checkpoint(name) not in declared_followers(cli):
+            await _require_checkpoint(store, name)
         return await reset_subscription(store, name, to=start)
 
 
@@ -57,7 +61,11 @@ def forget(ctx: typer.Context, name: Name) -> None:
 
 async def _forget(cli: Cli, name: str) -> None:
     async with cli.store() as store:
-        known = {kept for kept, _, _ in await Checkpoints(store.database).list()}
-        if subscription_checkpoint(name) not in known:
-            raise NotFoundError(name, "has no checkpoint: `eventstore status` lists those that have one")
+        await _require_checkpoint(store, name)
         await delete_subscription(store, name)
+
+
+async def _require_checkpoint(store: EventStore, name: str) -> None:
+    known = {kept for kept, _, _ in await Checkpoints(store.database).list()}
+    if subscription_checkpoint(name) not in known:
+        raise NotFoundError(name, "has no checkpoint: `eventstore status` lists those that have one")

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from enum import StrEnum
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +19,11 @@ from eventstore.projections import Projection
 from eventstore.projections import rebuild as rebuild_read_model
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
+
     from eventstore.kafka.settings import KafkaSettings
+    from eventstore.runtime.workers import Workers
 
 
 class Feed(StrEnum):
@@ -82,6 +87,7 @@ def project(
         cli,
         chosen,
         kafka=brokers,
+        from_kafka=feed is Feed.KAFKA,
         until_caught_up=until_caught_up,
         within=within,
         doing=f"projecting from {feed.value}:",
@@ -115,11 +121,13 @@ def _work(
     until_caught_up: bool,
     within: float | None,
     doing: str,
+    from_kafka: bool = False,
 ) -> None:
     if within is not None and not until_caught_up:
         raise typer.BadParameter("--within bounds --until-caught-up: give both, or neither")
     log_warnings(cli.output)
-    work = _run_workers(cli, names, kafka=kafka, until_caught_up=until_caught_up, within=within, doing=doing)
+    workers = partial(cli.app.workers, kafka=kafka, from_kafka=from_kafka)
+    work = _run_workers(cli, names, workers, until_caught_up=until_caught_up, within=within, doing=doing)
     if until_caught_up:
         run(work)
     else:
@@ -129,14 +137,14 @@ def _work(
 async def _run_workers(
     cli: Cli,
     names: Sequence[str],
+    make: "Callable[..., AbstractAsyncContextManager[Workers]]",
     *,
-    kafka: "KafkaSettings | None",
     until_caught_up: bool,
     within: float | None,
     doing: str,
 ) -> None:
     began = perf_counter()
-    async with cli.store(cli.app) as store, cli.app.workers(store, *names, kafka=kafka) as workers:
+    async with cli.store(cli.app) as store, make(store, *names) as workers:
         progress = {name: workers[name].progress for name in names}
         async with watched(cli.output, store, progress, doing=doing):
             if until_caught_up:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
@@ -33,6 +34,8 @@ POOL_TIMEOUT: Final = 10.0
 """How long a call waits for a free connection, in seconds: longer than any burst, shorter than people's patience."""
 _RELEASE_TIMEOUT: Final = 1.0
 """How long a cancelled statement may take to end before its connection is given up: the server may be deaf."""
+_CANCEL_TIMEOUT: Final = 0.5
+"""How long a pool's connection may take to end a cancelled statement: giving it up costs no more than a new one."""
 _MIN_SERVER: Final = 150000
 _CONNECT_TIMEOUT: Final = 10.0
 _ISOLATION: Final = "read committed"
@@ -47,10 +50,22 @@ _OWN_SETTINGS: Final = {
 }
 """Session settings of an own pool. PgBouncer refuses them as startup parameters: set them on the role there."""
 
+_WATCHED: Final = {
+    "tcp_user_timeout": "10s",
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+}
+"""What lets the server notice as soon that we are gone: an open transaction of a worker's keeps its place locked."""
+
+_KEEPALIVE: Final = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 10_000}
+"""What lets this host notice, within some 10 seconds, that the other one is gone, where the system can say so."""
+
 _FAILURES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 """All that the driver raises: passed over where the work is done and only its tidying up fails."""
 
 Connection: TypeAlias = asyncpg.Connection
+Transaction: TypeAlias = asyncpg.transaction.Transaction
 Row = Sequence[Any]
 
 
@@ -247,8 +262,19 @@ class Database:
                 if reset and self._resets:
                     await _undo_settings(connection)
         finally:
-            with contextlib.suppress(*_FAILURES):  # the pool has given the connection up then
-                await pool.release(connection, timeout=_RELEASE_TIMEOUT)
+            try:
+                await pool.release(connection, timeout=_CANCEL_TIMEOUT)
+            except TimeoutError:  # the server does not even hear that a statement is cancelled
+                self._give_up_idle()
+            except _FAILURES:  # the pool has given the connection up then
+                pass
+
+    def _give_up_idle(self) -> None:
+        """Give up what waits in an own pool: the way to the server has died without a word, and so have they."""
+        if self._pool is not None and isinstance(self._source, str):
+            for holder in self._pool._holders:  # noqa: SLF001 - expiring them would wait for their good-bye
+                if holder.is_idle():
+                    holder.terminate()
 
     async def _acquired(self, pool: asyncpg.Pool) -> Connection:
         try:
@@ -306,8 +332,7 @@ class Database:
         try:
             yield session
         except BaseException:
-            with contextlib.suppress(*_FAILURES):
-                await transaction.rollback()  # what the block raised matters more than a broken connection
+            await self._roll_back(connection, transaction)  # what the block raised matters more than how this ends
             raise
         finally:
             session.is_open = False
@@ -316,6 +341,16 @@ class Database:
                 # COMMIT of a transaction in which a statement failed rolls back, and the driver says nothing of it.
                 await connection.execute("SELECT")
             await (transaction.commit() if keep else transaction.rollback())
+
+    async def _roll_back(self, connection: Connection, transaction: Transaction) -> None:
+        try:
+            async with asyncio.timeout(_RELEASE_TIMEOUT):
+                await transaction.rollback()
+        except TimeoutError:
+            connection.terminate()
+            self._give_up_idle()
+        except _FAILURES:
+            pass
 
     def session(self, connection: Connection) -> ConnectionSession:
         """Return a session on a connection that is inside a transaction."""
@@ -334,15 +369,27 @@ class Database:
             return
         with connecting(self._source):
             connection = await asyncpg.connect(
-                self._source, timeout=_CONNECT_TIMEOUT, statement_cache_size=0 if self._pgbouncer else 256
+                self._source,
+                timeout=_CONNECT_TIMEOUT,
+                statement_cache_size=0 if self._pgbouncer else 256,
+                server_settings=None if self._pgbouncer else _WATCHED,
             )
+        _keep_alive(connection)
         try:
             yield connection
         finally:
-            await connection.close(timeout=_CONNECT_TIMEOUT)
+            try:
+                await connection.close(timeout=_RELEASE_TIMEOUT)
+            except TimeoutError:  # a server that is gone says no good-bye; the driver has hung up
+                self._give_up_idle()
+            except _FAILURES:
+                pass
 
 
 async def _own_pool(dsn: str, size: int, *, pgbouncer: bool) -> asyncpg.Pool:
+    async def keep_alive(connection: Connection) -> None:
+        _keep_alive(connection)
+
     async def no_reset(_: Connection) -> None:
         """Save the round trip: nothing of ours changes the session, and where callers could, the block resets."""
 
@@ -352,9 +399,21 @@ async def _own_pool(dsn: str, size: int, *, pgbouncer: bool) -> asyncpg.Pool:
         max_size=size,
         timeout=_CONNECT_TIMEOUT,
         statement_cache_size=0 if pgbouncer else 256,
+        init=keep_alive,
         reset=no_reset,
         server_settings=None if pgbouncer else _OWN_SETTINGS,
     )
+
+
+def _keep_alive(connection: Connection) -> None:
+    """Let the system look after a connection: a statement whose answer never comes then ends with a broken one."""
+    sock = connection._transport.get_extra_info("socket")  # noqa: SLF001 - the driver has no option for it
+    if sock.family == getattr(socket, "AF_UNIX", None):
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 async def _undo_settings(connection: Connection) -> None:

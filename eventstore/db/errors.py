@@ -146,14 +146,17 @@ def _without_address(error: Exception) -> str:
     return f"it cannot be parsed: {encode}"
 
 
-def passing_failure(error: Exception, connection: asyncpg.Connection) -> EventStoreError | None:
+def passing_failure(error: BaseException, connection: asyncpg.Connection) -> EventStoreError | None:
     """Return what a failure of a caller's code on our connection means, if it passes without anybody mending the code.
 
     Returns:
-        The connection broke, or PostgreSQL preferred another transaction; None when it says something of the code.
+        The connection broke, PostgreSQL preferred another transaction, or it has no room left; None when it says
+        something of the code.
     """
     if isinstance(error, _CONFLICT):
         return TransactionConflictError(f"{error.args[0]}: run the whole transaction again")
+    if isinstance(error, asyncpg.InsufficientResourcesError):
+        return UnavailableError(f"PostgreSQL refuses work just now: {error.args[0]}")
     broke = isinstance(error, asyncpg.InternalClientError) or (
         isinstance(error, _LOST) and isinstance(error, asyncpg.PostgresError)
     )

@@ -73,6 +73,18 @@ class ProjectionFailedError(EventStoreError):
         )
 
 
+class EndedTransactionError(EventStoreError):
+    """A projection's handler has ended the transaction that it runs in: what it did, and what not, is all mixed up."""
+
+    def __init__(self, projection: str) -> None:
+        self.projection = projection
+        super().__init__(
+            f"a handler of projection {projection!r} has ended the transaction that it runs in (COMMIT or ROLLBACK): "
+            "events may be missing in the read model; take that out of the handler, then build the read model anew: "
+            f"`eventstore rebuild {projection}`"
+        )
+
+
 class SubscriptionFailedError(EventStoreError):
     """A subscription's handler failed on an event again and again; its checkpoint stays before that event."""
 
@@ -150,6 +162,20 @@ class NotParkedError(EventStoreError, LookupError):
         self.stream_id = stream_id
         super().__init__(
             f"projection {projection!r} does not hold {stream_id!r} back: `eventstore parked list` shows what it does"
+        )
+
+
+class ParkedElsewhereError(EventStoreError):
+    """A stream is held back from another event than the one to be discarded: somebody was at work meanwhile."""
+
+    def __init__(self, projection: str, stream_id: str, expected: int, found: int) -> None:
+        self.projection = projection
+        self.stream_id = stream_id
+        self.expected = expected
+        self.found = found
+        super().__init__(
+            f"projection {projection!r} holds {stream_id!r} back from version {found} on, not from {expected}: nothing "
+            f"was discarded; look again with `eventstore parked show {projection} {stream_id}`"
         )
 
 

@@ -74,8 +74,9 @@ class FollowerHealth:
     Attributes:
         name: The name of its checkpoint.
         state: What it does: as it reports itself, or as its lease and its checkpoint tell; `not begun` without a
-            checkpoint, `stopped` when nobody has its lease.
-        position: How far it has come; 0 when it has not begun.
+            checkpoint, `stopped` when nobody has its lease. Who has no place in the log, because Kafka feeds it, has no
+            lease either: it is what it reported last.
+        position: How far it has come in the log; 0 when it has not begun, or has no place there (nor then a lag).
         lag: How many positions lie between it and the last event: cheap, and at least as many as there are events.
         events_behind: How many events of the log lie behind its checkpoint, wanted or not.
         is_counted: Whether they were counted; beyond `COUNTED` it is the number of positions instead.
@@ -152,16 +153,17 @@ async def look(database: Database, declared: Sequence[str] = ()) -> Health:
 
 
 def _follower(row: Row, last_position: int) -> FollowerHealth:
-    name, position, epoch, updated_at, count, age, reported, rate, reason, reported_by, report_age, owner = row
-    lag = max(0, last_position - (position or 0))
+    name, position, follows, epoch, updated_at, count, age, reported, rate, reason, reported_by, report_age, owner = row
+    lag = max(0, last_position - (position or 0)) if follows else 0
     is_counted = count <= COUNTED
     runs = owner is not None
     its_own = reported is not None and runs and owner.startswith(f"{reported_by}:")
+    is_idle = reported in {"waiting", "backing off"}
     if its_own and reported not in {"working", "starting"}:
         state = reported
     elif runs:
         state = "catching up" if count else "live"
-    elif reported == "failed" or (reported in {"waiting", "backing off"} and report_age < _FRESH):
+    elif reported is not None and (not follows or reported == "failed" or (is_idle and report_age < _FRESH)):
         state = reported
     else:
         state = "not begun" if position is None else "stopped"
@@ -173,7 +175,7 @@ def _follower(row: Row, last_position: int) -> FollowerHealth:
         count if is_counted else lag,
         is_counted,
         age,
-        rate if runs else None,
+        rate if runs or not follows else None,
         owner,
         reason if state == "failed" else None,
         epoch,

@@ -15,7 +15,7 @@ from eventstore.kafka.places import NOWHERE
 from eventstore.outbox.cloudevents import Arrived, NotAnEventError, glance, read_event
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from aiokafka import ConsumerRecord, TopicPartition
 
@@ -122,15 +122,23 @@ class Intake:
         places: Where the versions are kept.
         consumer: The consumer's name, for error messages.
         event_types: The stored names of the wanted events.
+        wants_stream: Whether a stream's events are wanted at all: a topic may carry several categories.
         keeps_dead_letters: Whether records that are no events are put aside, or refused.
     """
 
     def __init__(
-        self, places: Places, consumer: str, event_types: Collection[str], *, keeps_dead_letters: bool = False
+        self,
+        places: Places,
+        consumer: str,
+        event_types: Collection[str],
+        *,
+        wants_stream: Callable[[str], bool] = lambda _: True,
+        keeps_dead_letters: bool = False,
     ) -> None:
         self._places = places
         self._consumer = consumer
         self._event_types = frozenset(event_types)
+        self._wants_stream = wants_stream
         self._keeps_dead_letters = keeps_dead_letters
         self._versions: dict[str, int] = {}
 
@@ -172,10 +180,11 @@ class Intake:
                 continue
             position, stream_id, version, event_type = known
             seen = versions.get(stream_id) or self._versions.get(stream_id, 0)
+            is_wanted = event_type in self._event_types and self._wants_stream(stream_id)
             event = None
-            if version == seen + 1 and event_type in self._event_types:
+            if version == seen + 1 and is_wanted:
                 event = self._read(record, headers, dead)
-            is_new = version == seen + 1 and (event is not None or event_type not in self._event_types)
+            is_new = version == seen + 1 and (event is not None or not is_wanted)
             if version > seen + 1:
                 raise StreamGapError(self._consumer, record.topic, stream_id, seen + 1, version)
             if is_new:

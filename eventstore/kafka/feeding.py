@@ -194,5 +194,6 @@ class Feed:
             self._places,
             self._runner.consumer_name,
             self._runner.event_types,
+            wants_stream=self._runner.projection.wants_stream,
             keeps_dead_letters=self._dead_letters is not None,
         )

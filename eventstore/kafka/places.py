@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from eventstore.db import Answering, answering
 from eventstore.db.errors import translated
 from eventstore.errors import LeaseLostError
 from eventstore.outbox import publisher_checkpoint
@@ -40,6 +41,7 @@ class Places:
 
     def __init__(self, database: Database, consumer: str) -> None:
         self._database = database
+        self._answering = Answering(database)
         self._consumer = consumer
         self._topic_ids: Mapping[str, UUID] = {}
 
@@ -53,13 +55,13 @@ class Places:
 
     async def identity(self) -> str:
         """Return what tells this database from all others, so that those who share a group share a read model too."""
-        async with self._database.connection() as connection:
+        async with answering(), self._database.connection() as connection:
             with translated(self._database.schema):
                 return str(await connection.fetchval(_IDENTITY, self._database.schema))
 
     async def load(self) -> dict[tuple[str, int], int]:
         """Return the next offset of each topic's partition that was begun."""
-        rows = await self._database.fetch("load_kafka_offsets", self._consumer)
+        rows = await self._answering.fetch("load_kafka_offsets", self._consumer)
         return {(topic, partition): offset for topic, partition, offset in rows}
 
     async def versions(self, stream_ids: Collection[str]) -> dict[str, int]:
@@ -90,7 +92,7 @@ class Places:
 
     async def are_valid(self) -> bool:
         """Whether the read model is fed from Kafka, and was not built from the log since."""
-        return await self._are_valid(self._database)
+        return await self._are_valid(self._answering)
 
     async def begin(self, session: Session, lease: Lease, ranges: Mapping[TopicPartition, Range]) -> bool:
         """Begin where the read model stands, inside a transaction; return False if another instance has just done so.
@@ -128,7 +130,7 @@ class Places:
         return True
 
     async def _pairs(self, query: str, *args: Any) -> list[tuple[str, Any]]:
-        return [(key, value) for key, value in await self._database.fetch(query, *args)]
+        return [(key, value) for key, value in await self._answering.fetch(query, *args)]
 
     async def _are_valid(self, session: Session) -> bool:
         if (await Checkpoints(session).load(self._consumer)).position:

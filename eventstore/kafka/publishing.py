@@ -14,6 +14,8 @@ from eventstore.subscriptions import Leases, Progress
 from eventstore.subscriptions.leases import LEASE_SECONDS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from eventstore.kafka.settings import KafkaSettings
     from eventstore.outbox import Publisher
     from eventstore.store import EventStore
@@ -51,11 +53,18 @@ class KafkaPublisher:
         self._publisher = publisher
         self._settings = settings
         self._leases = Leases(store.database, seconds=lease_seconds)
-        self._sharing: Sharing | None = None
         self.progress = Progress(f"publisher {publisher.name!r}")
+        self._sharing: Sharing | None = None
+        if publisher.groups > 1:
+            self._sharing = Sharing(store, publisher, settings, self._leases, self.progress)
 
     def __repr__(self) -> str:
         return f"KafkaPublisher({self._publisher.name!r}, {self.progress.state}, position={self.progress.position})"
+
+    @property
+    def groups(self) -> Mapping[str, Progress]:
+        """How far it has come with each of its groups, by the names of their checkpoints."""
+        return {self._publisher.checkpoint_name: self.progress} if self._sharing is None else self._sharing.groups
 
     @property
     def groups_held(self) -> int:
@@ -69,8 +78,7 @@ class KafkaPublisher:
             EventStoreError: What no retry can mend; see `GroupWorker.work`.
         """
         with self.progress.running():
-            if self._publisher.groups > 1:
-                self._sharing = Sharing(self._store, self._publisher, self._settings, self._leases, self.progress)
+            if self._sharing is not None:
                 await self._sharing.run()
             (group,) = self._publisher.all_groups()
             worker = GroupWorker(self._store, group, self._settings, self.progress)

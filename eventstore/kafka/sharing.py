@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from typing_extensions import override
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from eventstore.kafka.settings import KafkaSettings
     from eventstore.outbox import Group, Publisher
     from eventstore.store import EventStore
-    from eventstore.subscriptions import Leases
+    from eventstore.subscriptions import Lease, Leases
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +67,11 @@ class Sharing:
         }
         self._elsewhere = dict.fromkeys(self._workers, 0)
         self._events = 0
+
+    @property
+    def groups(self) -> Mapping[str, Progress]:
+        """How far each group has come that this instance works for, by the names of their checkpoints."""
+        return {name: worker.progress for name, worker in self._workers.items()}
 
     @property
     def groups_held(self) -> int:
@@ -123,12 +128,21 @@ class Sharing:
                 return
             lease = await self._leases.try_acquire(name, new_owner())
             if lease is not None:
-                self._tasks[name] = asyncio.create_task(self._workers[name].work(self._leases.keeping(lease)))
+                self._tasks[name] = asyncio.create_task(self._work_for(name, lease))
                 wanted -= 1
+
+    async def _work_for(self, name: str, lease: Lease) -> None:
+        worker = self._workers[name]
+        try:
+            await worker.work(self._leases.keeping(lease))
+        except EventStoreError as error:
+            worker.progress.fail(error)  # it is this group's, whoever else ends with it
+            raise
 
     async def _hand_over(self, names: Sequence[str]) -> None:
         for name in names:
             await ended(self._tasks.pop(name))
+            self._workers[name].progress.enter("waiting")
 
     def _bury(self) -> None:
         """Give up the groups whose work has ended; raises what no retry can mend."""
@@ -141,6 +155,9 @@ class Sharing:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for worker in self._workers.values():
+            if worker.progress.failure is None:
+                worker.progress.enter("stopped")
 
     # --- how far all of them have come ----------------------------------------------------------------------------
 

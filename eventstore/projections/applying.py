@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from eventstore.codec import Selection
+from eventstore.db import answering
 from eventstore.db.errors import translated
 from eventstore.errors import ClosedError, TooManyParkedStreamsError
 from eventstore.projections.handling import handle_all
@@ -114,8 +115,10 @@ class ProjectionRunner:
             CodecError: An event cannot be read.
         """
         async with self.transaction() as session:
-            await session_hook(session)
-            await self.handle(session, await self._not_held_back(session, events))
+            async with answering():
+                await session_hook(session)
+                events = await self._not_held_back(session, events)
+            await self.handle(session, events)
 
     async def park(self, event: StoredEvent, failure: Failure, *, limit: int, session_hook: SessionHook) -> None:
         """Hold an event and the rest of its stream back, and note the reader's progress, in one transaction.
@@ -123,7 +126,7 @@ class ProjectionRunner:
         Raises:
             TooManyParkedStreamsError: So many streams are held back already as the policy allows.
         """
-        async with self.transaction() as session:
+        async with self.transaction() as session, answering():
             await session_hook(session)
             streams = ParkedStreams(session, self.read_model.name)
             if await streams.count() >= limit:
@@ -135,14 +138,21 @@ class ProjectionRunner:
     async def transaction(self) -> AsyncIterator[ConnectionSession]:
         """Open a transaction in which the tables are not replaced, and bare names mean them.
 
+        What lies before and behind the block is answered in time: nobody else may be there to find a dead connection.
+
         Raises:
             LeaseLostError: They were replaced by a rebuild: open the runner again.
+            UnavailableError: There was no answer in time; should it have been committed, the noted place says so.
         """
         if self._connection is None:
             raise ClosedError("projection")
-        async with self.store.database.transaction_on(self._connection) as session:
-            await self.read_model.hold(session, self._generation)
+        async with AsyncExitStack() as stack:
+            async with answering():
+                session = await stack.enter_async_context(self.store.database.transaction_on(self._connection))
+                await self.read_model.hold(session, self._generation)
             yield session
+            async with answering():
+                await stack.aclose()
 
     async def handle(self, session: ConnectionSession, events: Sequence[StoredEvent]) -> None:
         """Call the handlers of events inside a transaction.

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from eventstore.db import ConnectionLostError
 from eventstore.db.errors import passing_failure
-from eventstore.errors import ProjectionFailedError, TransactionConflictError, UnavailableError
+from eventstore.errors import (
+    EndedTransactionError,
+    NotCaughtUpError,
+    ProjectionFailedError,
+    TransactionConflictError,
+    UnavailableError,
+)
+from eventstore.lifecycle import is_cancelled
 from eventstore.metadata import caused_by
 
 if TYPE_CHECKING:
@@ -21,6 +30,10 @@ class StretchFailedError(Exception):
     """Events could not be applied together, and nothing says which of them is to blame: the cause says why."""
 
 
+class BrokenWhileHandlingError(ConnectionLostError):
+    """The connection broke while handlers ran: by chance, or, if it does so again and again, by their own doing."""
+
+
 async def handle_all(projection: Projection, events: Sequence[RecordedEvent[Any]], context: ProjectionContext) -> None:
     """Call the handlers of events, in order; what a handler of single events appends is caused by its event.
 
@@ -29,6 +42,7 @@ async def handle_all(projection: Projection, events: Sequence[RecordedEvent[Any]
         StretchFailedError: A handler of several events failed, or PostgreSQL refuses what they left behind.
         UnavailableError: The connection broke while a handler ran.
         TransactionConflictError: PostgreSQL ended the transaction in favour of another one.
+        EndedTransactionError: A handler has ended the transaction itself.
     """
     connection = context.connection
     for handling, run in groupby(events, key=lambda event: projection.handling(type(event.data))):
@@ -59,14 +73,38 @@ def _failures(projection: Projection, connection: Connection, event: RecordedEve
     """Say of which event the failure of a handler is, or that it may be any of them."""
     try:
         yield
-    except (UnavailableError, TransactionConflictError):
+        _require_transaction(projection, connection)
+    except EndedTransactionError:
         raise
-    except Exception as error:
+    except (Exception, asyncio.CancelledError) as error:
+        if _passes(error):
+            if isinstance(error, ConnectionLostError) and connection.is_closed():
+                raise BrokenWhileHandlingError(str(error)) from None
+            raise
         if (passing := passing_failure(error, connection)) is not None:
-            raise passing from None
+            broke = isinstance(passing, ConnectionLostError)
+            raise (BrokenWhileHandlingError(str(passing)) if broke else passing) from None
+        _require_transaction(projection, connection)
         if event is None:
             raise StretchFailedError(type(error).__qualname__) from error
         raise failure_of(projection, event, error) from error
+
+
+def _require_transaction(projection: Projection, connection: Connection) -> None:
+    """Check that the transaction is open still: its progress is committed otherwise, and what follows would be lost.
+
+    Raises:
+        EndedTransactionError: It is not.
+    """
+    if not connection.is_closed() and not connection.is_in_transaction():
+        raise EndedTransactionError(projection.name)
+
+
+def _passes(error: BaseException) -> bool:
+    """Whether an error says nothing of the handler: it is to end, or PostgreSQL cannot serve it just now."""
+    if isinstance(error, asyncio.CancelledError):
+        return is_cancelled()
+    return isinstance(error, UnavailableError | TransactionConflictError) and not isinstance(error, NotCaughtUpError)
 
 
 def failure_of(projection: Projection, event: Any, error: BaseException) -> ProjectionFailedError:

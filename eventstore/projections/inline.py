@@ -44,6 +44,9 @@ class InlineHook:
 
     async def __call__(self, events: Sequence[RecordedEvent[Any]], context: HookContext) -> None:
         """Handle the events of one append, with bare table names meaning the read model's, and only for that long."""
+        events = [event for event in events if self._projection.wants_stream(event.stream_id)]
+        if not events:
+            return
         connection = context.connection
         before = await connection.fetchval("SELECT current_setting('search_path')")
         await self._read_model.use(connection)

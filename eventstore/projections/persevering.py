@@ -6,7 +6,8 @@
         '-- failed as often as the policy allows --> Park: its stream is held back | Stop: the error is raised
 
 Failures that pass by themselves (a broken connection, a deadlock, a lost lease) count for nothing: the worker backs off
-and starts over.
+and starts over. But a connection that breaks again and again while the same events are handled is their doing: they are
+then applied one by one, and the one that is left after `BREAKS` times, or as often as the policy allows, is given up.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from eventstore.errors import (
     ProjectionFailedError,
 )
 from eventstore.projections.failing import Park
-from eventstore.projections.handling import StretchFailedError
+from eventstore.projections.handling import BrokenWhileHandlingError, StretchFailedError
+from eventstore.projections.handling import failure_of as failed_on
 from eventstore.projections.parking import failure_of
 from eventstore.projections.stretches import Stretch
 
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     from eventstore.projections.runs import Runs
 
 log = logging.getLogger(__name__)
+
+BREAKS: Final = 5
+"""How often the connection may break at one event at least: a database in trouble breaks it, too."""
 
 _FAILURES: Final = (ProjectionFailedError, StretchFailedError, CodecError)
 
@@ -75,7 +80,7 @@ class Perseverance(Generic[S]):
                 await self._apply_alone(part, None)
             else:
                 try:
-                    await self._runner.apply(part.events, session_hook=part.note)
+                    await self._apply_once(part)
                 except _FAILURES as error:
                     _require_mendable(error)
                     if len(part.events) > 1:
@@ -86,6 +91,14 @@ class Perseverance(Generic[S]):
                 self._runs.note_passed(part)
             self._on_done(part)
 
+    async def _apply_once(self, part: S) -> None:
+        try:
+            await self._runner.apply(part.events, session_hook=part.note)
+        except BrokenWhileHandlingError as error:
+            if self._runs is not None:
+                self._runs.note_break(part, error)
+            raise
+
     async def _apply_alone(self, part: S, failure: Exception | None) -> None:
         """Apply one event, as often as the policy allows.
 
@@ -95,6 +108,12 @@ class Perseverance(Generic[S]):
         """
         (event,) = part.events
         share = part.share_of(event)
+        breaks = self._runs.breaks_at(share) if self._runs else None
+        if breaks is not None and breaks.times >= max(self._policy.attempts, BREAKS):
+            broke = failed_on(self._runner.projection, event, breaks.last)
+            broke.__cause__ = breaks.last
+            await self._give_up(part, event, broke, breaks.times)
+            return
         backoff = self._policy.backoff()
         attempts = (self._runs.attempts_at(share, event) if self._runs else 0) + (failure is not None)
         while attempts < self._policy.attempts:
@@ -105,7 +124,7 @@ class Perseverance(Generic[S]):
             if self._runs is not None:
                 await self._runs.note_attempt(share, event, attempts)
             try:
-                await self._runner.apply(part.events, session_hook=part.note)
+                await self._apply_once(part)
             except _FAILURES as error:
                 _require_mendable(error)
                 failure = error

@@ -10,6 +10,8 @@ from eventstore.db import DEFAULT_SCHEMA
 from eventstore.db.queries import quoted
 from eventstore.errors import ConfigurationError
 from eventstore.projections.failing import Park, Stop
+from eventstore.streams import category_of
+from eventstore.subscriptions.interest import checked_categories
 from eventstore.topics import require_topic_name
 
 if TYPE_CHECKING:
@@ -58,6 +60,8 @@ class Projection:
             beside the old ones.
         setup: SQL that makes its tables, with bare names; they live in a schema of their own, `<name>_v<version>`.
         tables: Instead of `setup`: the tables it keeps that your own migrations make, as `schema.table` or `table`.
+        categories: Only events of streams of these categories; of all of them when left out. Named, they also say which
+            topics its events come by, so that Kafka can feed it.
         inline: Run in the append's transaction, so that the read model is never behind. Keep it cheap: it holds the
             stream's lock.
         on_failure: What to do with an event that cannot be applied: `Stop` (the default) or `Park`. An inline
@@ -73,6 +77,7 @@ class Projection:
             await ctx.connection.execute("INSERT INTO sales ...", event.data.sku, event.data.quantity)
 
     Raises:
+        InvalidArgumentError: The categories are not what they must be.
         ConfigurationError: The name is no identifier, both `setup` and `tables` are given, an inline projection is told
             what to do on failure, or no topic can be called what `dead_letters` says.
     """
@@ -84,6 +89,7 @@ class Projection:
         version: int = 1,
         setup: str | None = None,
         tables: Sequence[str] = (),
+        categories: Sequence[str] | None = None,
         inline: bool = False,
         on_failure: FailurePolicy | None = None,
         dead_letters: str | None = None,
@@ -99,11 +105,14 @@ class Projection:
             raise ConfigurationError(
                 f"projection {name!r} is inline: an event that it cannot apply is not appended, so leave on_failure out"
             )
+        if categories is not None and not categories:
+            raise ConfigurationError(f"projection {name!r} has no categories: name some, or leave them out for all")
         require_topic_name(dead_letters, f"dead letters of projection {name!r}")
         self.name = name
         self.version = version
         self.setup = setup
         self.tables = tuple(tables)
+        self.categories = checked_categories(categories)
         self.inline = inline
         self.on_failure = on_failure or Stop()
         self.dead_letters = dead_letters
@@ -181,6 +190,10 @@ class Projection:
     def handling(self, model: type[BaseModel]) -> Handling | None:
         """Return how the events of a model are handled."""
         return self._handlings.get(model)
+
+    def wants_stream(self, stream_id: str) -> bool:
+        """Whether a stream is of one of its categories."""
+        return self.categories is None or category_of(stream_id) in self.categories
 
     def stored_names(self, types: EventTypes) -> list[str]:
         """Return the stored names that can become an event it handles."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from eventstore.db import DEFAULT_SCHEMA
+from eventstore.db import DEFAULT_SCHEMA, Answering
 from eventstore.db.errors import translated
 from eventstore.db.queries import quoted
 from eventstore.errors import LeaseLostError
@@ -33,6 +33,9 @@ class ReadModel:
 
     async def ensure(self, database: Database) -> int:
         """Make the tables if they were never made; return their generation. Safe from many processes at once."""
+        known = await Answering(database).fetchrow("read_model", self.name)  # the usual case, which waits for nobody
+        if known is not None:
+            return int(known[0])
         async with database.transaction() as session:
             await session.fetchrow("lock_read_models", database.schema)
             known = await session.fetchrow("read_model", self.name)

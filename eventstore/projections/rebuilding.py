@@ -13,7 +13,7 @@ parked behind the old tables are forgotten with them, and what was discarded is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from eventstore.db.errors import translated
@@ -25,10 +25,14 @@ from eventstore.projections.parking import ParkedStreams
 from eventstore.projections.persevering import Perseverance
 from eventstore.projections.read_model import ReadModel
 from eventstore.projections.stretches import LogStretch
-from eventstore.store.log import LogRange
-from eventstore.subscriptions import Checkpoint, Checkpoints, Leases
+from eventstore.store.log import LogRange, Mark, NotOnLogError
+from eventstore.store.postgres import PostgresLog
+from eventstore.store.reading import PageSize
+from eventstore.subscriptions import Checkpoint, Checkpoints, Leases, LogFollower
+from eventstore.subscriptions.checkpoints import require_on_log
 
 if TYPE_CHECKING:
+    from eventstore.codec import StoredEvent
     from eventstore.db.database import ConnectionSession
     from eventstore.projections.projection import Projection
     from eventstore.store import EventStore
@@ -76,33 +80,69 @@ class _Rebuild:
             await self._forget_attempts()
             runner = ProjectionRunner(self._store, self._projection, read_model=self._next, rebuilding=True)
             async with runner.opened():
-                checkpoint = await self._catch_up(runner, Checkpoint(), await self._store.log.high_water())
-                checkpoint = await self._catch_up(runner, checkpoint, await self._store.log.high_water())
+                checkpoint = await self._catch_up(runner, Checkpoint())
+                checkpoint = await self._catch_up(runner, checkpoint)
                 await self._take_over(runner, checkpoint)
             await self._forget_attempts()
             return self._applied
 
-    async def _catch_up(self, runner: ProjectionRunner, checkpoint: Checkpoint, mark: int) -> Checkpoint:
-        """Apply what lies between a checkpoint and a mark; what is appended meanwhile is not chased."""
-        wanted = LogRange(event_types=runner.event_types)
-        perseverance: Perseverance[LogStretch] = Perseverance(runner, None)
+    async def _catch_up(self, runner: ProjectionRunner, checkpoint: Checkpoint) -> Checkpoint:
+        """Apply what is settled now behind a checkpoint; what is appended meanwhile is not chased.
+
+        Raises:
+            LogMismatchError: The log has lost what was applied: another server answers.
+        """
+        mark = await self._store.log.high_water()
+        follower = LogFollower(
+            self._store.log, checkpoint, wanted=self._wanted(runner), batch=_BATCH, name=runner.read_model.name
+        )
+        while checkpoint.position < mark and (batch := await follower.next_now()) is not None:
+            checkpoint = await self._apply(runner, batch.events, checkpoint, batch.checkpoint, mark)
+        return checkpoint
+
+    async def _apply_the_rest(
+        self, runner: ProjectionRunner, checkpoint: Checkpoint, session: ConnectionSession
+    ) -> Checkpoint:
+        """Apply what was ever drawn behind a checkpoint, while nobody can append.
+
+        It is read in the transaction that keeps the appenders out: no other server can answer there.
+        """
+        log, size = PostgresLog(session), PageSize(_BATCH)
+        drawn = await log.last_drawn()
         while True:
-            page = await self._store.log.read_all(wanted, checkpoint.position, mark, _BATCH)
+            row = await session.fetchrow("server_run")
+            mark = Mark(drawn, row[0] if row else None)
+            try:
+                page = await log.read_on(
+                    self._wanted(runner), checkpoint.position, checkpoint.event_id, mark, size.rows
+                )
+            except NotOnLogError:  # unless the server has only noted a checkpoint of its own meanwhile
+                await require_on_log(log, runner.read_model.name, checkpoint)
+                continue
             if page.last_position is None:
                 return checkpoint
+            size.learn(page.events)
             to = Checkpoint(page.last_position, page.last_event_id, checkpoint.epoch)
-            await perseverance.apply(LogStretch(runner.read_model.name, page.events, checkpoint, to, _BATCH))
-            checkpoint = to
-            self._applied += len(page.events)
-            self._report(self._applied, mark - to.position)
+            checkpoint = await self._apply(runner, page.events, checkpoint, to, drawn)
+
+    async def _apply(
+        self, runner: ProjectionRunner, events: Sequence[StoredEvent], since: Checkpoint, to: Checkpoint, mark: int
+    ) -> Checkpoint:
+        perseverance: Perseverance[LogStretch] = Perseverance(runner, None)
+        await perseverance.apply(LogStretch(runner.read_model.name, events, since, to, _BATCH))
+        self._applied += len(events)
+        self._report(self._applied, max(0, mark - to.position))
+        return to
+
+    def _wanted(self, runner: ProjectionRunner) -> LogRange:
+        return LogRange(self._projection.categories, runner.event_types)
 
     async def _take_over(self, runner: ProjectionRunner, checkpoint: Checkpoint) -> None:
         """Put the new tables in place of the current ones, while the worker behind them waits."""
         name, database = self._projection.consumer_name, self._store.database
         schema = quoted(f"{self._current.schema}")
         async with database.transaction() as session:
-            mark = await self._hold_the_others(session)
-            checkpoint = await self._catch_up(runner, checkpoint, mark)  # so that the read model does not step back
+            checkpoint = await self._catch_up_alone(runner, checkpoint, session)  # so that it does not step back
             with translated(database.schema):
                 await session.connection.execute(f"ALTER SCHEMA {schema} RENAME TO {quoted(self._old_schema)}")
                 await session.connection.execute(f"ALTER SCHEMA {quoted(f'{self._next.schema}')} RENAME TO {schema}")
@@ -112,8 +152,10 @@ class _Rebuild:
                 if not checkpoint.position:
                     await forget_kafka(session, name)  # with a checkpoint, Kafka finds out from it what is built in
 
-    async def _hold_the_others(self, session: ConnectionSession) -> int:
-        """Let nobody change the current tables until the transaction ends; return up to where they have come.
+    async def _catch_up_alone(
+        self, runner: ProjectionRunner, checkpoint: Checkpoint, session: ConnectionSession
+    ) -> Checkpoint:
+        """Let nobody change the current tables until the transaction ends, and come as far as they have.
 
         Behind an inline projection every appender is a worker: they have to wait, and once the lock is ours, all that
         was ever drawn is committed or gone. The high-water mark would be too low, because those that wait for us may
@@ -121,10 +163,10 @@ class _Rebuild:
         """
         if self._projection.inline:
             await session.fetch("hold_appenders")
-            await self._current.note_replaced(session)
-            return await self._store.log.last_drawn()
         await self._current.note_replaced(session)
-        return await self._store.log.high_water()
+        if self._projection.inline:
+            return await self._apply_the_rest(runner, checkpoint, session)
+        return await self._catch_up(runner, checkpoint)
 
     async def _empty_and_refill(self) -> int:
         """Empty tables that the user's own migrations made, and fill them again; their workers stand by meanwhile."""
@@ -146,7 +188,7 @@ class _Rebuild:
                 await forget_kafka(session, name)
             runner = ProjectionRunner(self._store, self._projection, rebuilding=True)
             async with runner.opened():
-                await self._catch_up(runner, Checkpoint(epoch=lease.epoch), await self._store.log.high_water())
+                await self._catch_up(runner, Checkpoint(epoch=lease.epoch))
         return self._applied
 
     @property

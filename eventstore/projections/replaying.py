@@ -14,7 +14,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from eventstore.db.errors import translated
-from eventstore.errors import CodecError, InvalidArgumentError, NotParkedError, ProjectionFailedError
+from eventstore.errors import (
+    CodecError,
+    InvalidArgumentError,
+    NotParkedError,
+    ParkedElsewhereError,
+    ProjectionFailedError,
+)
 from eventstore.projections.applying import ProjectionRunner
 from eventstore.projections.handling import StretchFailedError
 from eventstore.projections.parking import ParkedStream, ParkedStreams, failure_of
@@ -74,7 +80,7 @@ async def replay_all_parked(store: EventStore, projection: Projection) -> AsyncI
 
 
 async def discard_parked(
-    store: EventStore, projection: Projection, stream_id: str, *, by: str, reason: str
+    store: EventStore, projection: Projection, stream_id: str, *, by: str, reason: str, version: int | None = None
 ) -> Replayed:
     """Go on with a stream without the event that it is held back from, and apply the rest.
 
@@ -86,10 +92,13 @@ async def discard_parked(
         stream_id: The stream.
         by: Who decided it.
         reason: Why.
+        version: The version that it is held back from, as whoever decided has seen it; unless it is still that one,
+            nothing is discarded. Left out: whichever it is.
 
     Raises:
         InvalidArgumentError: Nobody, or no reason, is named.
         NotParkedError: The stream is not held back.
+        ParkedElsewhereError: It is held back from another version.
         UnavailableError: The connection broke; nothing has changed.
         TransactionConflictError: PostgreSQL preferred another transaction; nothing has changed.
     """
@@ -97,7 +106,7 @@ async def discard_parked(
         raise InvalidArgumentError("discarding an event needs a name (by=) and a reason (reason=): they are kept")
     runner = ProjectionRunner(store, projection)
     async with runner.opened():
-        return await _Replay(runner, stream_id).run(discarded_by=by, reason=reason)
+        return await _Replay(runner, stream_id).run(discarded_by=by, reason=reason, version=version)
 
 
 class _Replay:
@@ -106,18 +115,20 @@ class _Replay:
         self._stream_id = stream_id
         self._consumer = runner.consumer_name
 
-    async def run(self, *, discarded_by: str | None = None, reason: str = "") -> Replayed:
+    async def run(self, *, discarded_by: str | None = None, reason: str = "", version: int | None = None) -> Replayed:
         applied = 0
         async with self._runner.transaction() as session:
             streams = ParkedStreams(session, self._consumer)
-            position, version = await self._hold_place(session)
+            position, last = await self._hold_place(session)
             await streams.lock(self._stream_id)
             parked = await streams.find(self._stream_id)
             since = parked.from_version
+            if version not in {None, since}:
+                raise ParkedElsewhereError(self._runner.projection.name, self._stream_id, version, since)
             if discarded_by is not None:
                 await streams.note_discard(self._stream_id, by=discarded_by, reason=reason)
                 since += 1
-            async for event in self._held(since, position, version):
+            async for event in self._held(since, position, last):
                 failed = await self._try(session, event)
                 if failed is not None:
                     again = parked.attempts if event.stream_version == parked.from_version else 0

@@ -16,10 +16,12 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 from uuid import UUID, uuid4
 
+from eventstore.db import Answering
 from eventstore.errors import LeaseLostError, UnavailableError
 
 if TYPE_CHECKING:
     from eventstore.codec import StoredEvent
+    from eventstore.db import Session
     from eventstore.projections.stretches import Stretch
     from eventstore.store import EventStore
 
@@ -35,6 +37,13 @@ class Attempts(NamedTuple):
     stream_id: str
     stream_version: int
     times: int
+
+
+class Breaks(NamedTuple):
+    """How often the connection broke while handlers ran, at one place."""
+
+    times: int
+    last: Exception
 
 
 class Runs:
@@ -54,6 +63,12 @@ class Runs:
         self._held: set[str] = set()
         self._careful: dict[str, int] = {}
         self._attempts: dict[str, Attempts] = {}
+        self._breaks: dict[str, Breaks] = {}
+
+    @property
+    def _session(self) -> Session:
+        """Where it is noted; looked up when it is: a worker may be declared on a store in memory, too."""
+        return Answering(self._store.database)
 
     @asynccontextmanager
     async def noted(self, *shares: str) -> AsyncIterator[None]:
@@ -68,10 +83,10 @@ class Runs:
         """Note that these shares are ours; find out whether the one before us died on them, and at which event."""
         for share in shares:
             self._held.add(share)
-            row = await self._store.database.fetchrow("load_run", self._consumer, share)
+            row = await self._session.fetchrow("load_run", self._consumer, share)
             if row is not None and row[0] != self._id:
                 self._take_after_death(share, *row)
-            await self._store.database.fetch("begin_run", self._consumer, share, self._id)
+            await self._session.fetch("begin_run", self._consumer, share, self._id)
 
     def _take_after_death(self, share: str, _run: UUID, stream_id: str | None, version: int | None, count: int) -> None:
         log.warning("%s%s ended without a word: going on carefully", self._consumer, share and f" ({share})")
@@ -84,7 +99,7 @@ class Runs:
         shares, self._held = sorted(self._held), set()
         try:
             async with asyncio.timeout(_END_SECONDS):
-                await self._store.database.fetch("end_runs", self._consumer, self._id, shares)
+                await self._session.fetch("end_runs", self._consumer, self._id, shares)
         except (UnavailableError, TimeoutError):
             return  # our own next run knows better, and others will be careful for nothing
 
@@ -95,10 +110,23 @@ class Runs:
     def note_passed(self, stretch: Stretch) -> None:
         """Count a stretch, or a part of one, as passed: care ends once all is that can have been under way."""
         for share, size in stretch.shares.items():
+            self._breaks.pop(share, None)
             if share in self._careful:
                 self._careful[share] -= size
                 if self._careful[share] <= 0:
                     del self._careful[share]
+
+    def note_break(self, stretch: Stretch, error: Exception) -> None:
+        """Note that the connection broke in a stretch: once may be chance, again without progress asks for care."""
+        for share in stretch.shares:
+            times = self._breaks[share].times + 1 if share in self._breaks else 1
+            self._breaks[share] = Breaks(times, error)
+            if times > 1:
+                self._careful[share] = self._span
+
+    def breaks_at(self, share: str) -> Breaks | None:
+        """Return how often the connection has broken in a share since anything of it was passed."""
+        return self._breaks.get(share)
 
     def attempts_at(self, share: str, event: StoredEvent) -> int:
         """Return how often an event was tried alone, by us or by one that died at it."""
@@ -113,7 +141,7 @@ class Runs:
             LeaseLostError: Somebody else works on the share.
         """
         about = (self._consumer, share, self._id, event.stream_id, event.stream_version, count)
-        if await self._store.database.fetchrow("note_attempt", *about) is None:
+        if await self._session.fetchrow("note_attempt", *about) is None:
             raise LeaseLostError(self._consumer)
         self._attempts[share] = Attempts(event.stream_id, event.stream_version, count)
 

@@ -84,7 +84,7 @@ class ProjectionWorker:
             self.progress.reached(checkpoint.position)
             self.progress.enter("working")
             checkpoint = replace(checkpoint, epoch=lease.epoch)
-            wanted = LogRange(event_types=runner.event_types)
+            wanted = LogRange(self._projection.categories, runner.event_types)
             perseverance = Perseverance(runner, self._runs, on_done=self._note_done)
             follower = LogFollower(self._store.log, checkpoint, wanted=wanted, batch=BATCH, name=self._name)
             async with one_ahead(follower) as batches:

@@ -124,7 +124,7 @@ class Application:
         return {aggregate.shape: policy for aggregate, policy in self.snapshots.items()}
 
     def workers(
-        self, store: EventStore, *names: str, kafka: str | KafkaSettings | None = None
+        self, store: EventStore, *names: str, kafka: str | KafkaSettings | None = None, from_kafka: bool = False
     ) -> AbstractAsyncContextManager[Workers]:
         """Run workers in the background of a block: projections, publishers and subscriptions by name, and `snapshots`.
 
@@ -132,17 +132,19 @@ class Application:
             store: The store they work on.
             names: Which ones; all of them when none is named. Without `kafka`, publishers are left out then.
             kafka: The brokers, `host:port,…`, or `KafkaSettings` where more is needed to reach them. With it,
-                projections are fed from Kafka where publishers send their events, and from the log otherwise: where
-                there are no publishers, or none of a category whose aggregate has events that the projection handles,
-                or only such as split streams over topics.
+                projections are fed from Kafka where publishers are sure to send all their events: a projection that
+                declares its categories, if all of them are published; one that does not, if a publisher leaves its
+                categories out, and so sends every one. Otherwise, or where publishers split streams over topics, they
+                are fed from the log.
+            from_kafka: Refuse projections that Kafka cannot feed, instead of feeding them from the log.
 
         Raises:
-            ConfigurationError: A name is unknown, a publisher is named without `kafka`, or a projection should be fed
-                from Kafka and a publisher leaves open to which topics it publishes.
+            ConfigurationError: A name is unknown, a publisher is named without `kafka`, a projection cannot be fed from
+                Kafka and must be, or it should be and a publisher leaves open to which topics it publishes.
         """
         from eventstore.runtime.workers import Workers  # noqa: PLC0415 - whoever only declares has no use for them
 
-        return Workers(self, store, names, kafka=kafka).running()
+        return Workers(self, store, names, kafka=kafka, from_kafka=from_kafka).running()
 
     def __repr__(self) -> str:
         return f"Application({self.name!r})"

@@ -5,9 +5,9 @@ Workers are coroutines that never touch signals: whoever runs them cancels them,
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from eventstore.errors import ConfigurationError
 from eventstore.lifecycle import running
@@ -39,6 +39,16 @@ class Worker(Protocol):
         ...
 
 
+@runtime_checkable
+class WorksInGroups(Protocol):
+    """A worker whose work is divided into groups, each of which has a checkpoint of its own."""
+
+    @property
+    def groups(self) -> Mapping[str, Progress]:
+        """How far it has come with each, by the names of their checkpoints."""
+        ...
+
+
 class Workers:
     """Workers of an application, by name.
 
@@ -48,9 +58,11 @@ class Workers:
         names: Which ones; all that can run when none is named.
         kafka: The brokers, `host:port,…`, or how to reach them; without them there are no publishers, and projections
             follow the log.
+        from_kafka: Whether projections must be fed from Kafka, instead of from the log where Kafka cannot feed them.
 
     Raises:
-        ConfigurationError: A name is unknown, or a publisher is named and there are no brokers.
+        ConfigurationError: A name is unknown, a publisher is named and there are no brokers, or a projection cannot be
+            fed as it must be.
     """
 
     def __init__(
@@ -60,9 +72,11 @@ class Workers:
         names: Sequence[str] = (),
         *,
         kafka: str | KafkaSettings | None = None,
+        from_kafka: bool = False,
     ) -> None:
         self._app = app
         self._store = store
+        self._from_kafka = from_kafka
         self._kafka = _settings(kafka) if isinstance(kafka, str) else kafka
         self._workers = {name: self._worker(name) for name in names or self._all_names()}
 
@@ -72,12 +86,20 @@ class Workers:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Workers]:
         """Run them in the background of the block, and stop them at its end; if one fails, the block ends with it."""
-        checkpoints = self._app.followers()
-        reported = {checkpoints.get(name, name): worker.progress for name, worker in self._workers.items()}
         # The reports go on while the workers end, so that the last one says how.
         work = (worker.run() for worker in self._workers.values())
-        async with running(reporting(self._store.log.session, reported)), running(*work):
+        async with running(reporting(self._store.log.session, self._reported())), running(*work):
             yield self
+
+    def _reported(self) -> dict[str, Progress]:
+        """Return whose state is reported, by the names that it is looked for under: a publisher's by its groups."""
+        checkpoints = self._app.followers()
+        reported: dict[str, Progress] = {}
+        for name, worker in self._workers.items():
+            reported |= (
+                worker.groups if isinstance(worker, WorksInGroups) else {checkpoints.get(name, name): worker.progress}
+            )
+        return reported
 
     def _all_names(self) -> list[str]:
         names = [projection.name for projection in self._app.projections if not projection.inline]
@@ -102,32 +124,51 @@ class Workers:
         return self._projector(self._app.projection(name))
 
     def _projector(self, projection: Projection) -> Worker:
-        """Feed a projection from Kafka where publishers send its events there, and else straight from the log."""
-        publishers = [publisher for publisher in self._app.publishers if publisher.keeps_streams_whole]
-        if self._kafka is None or not publishers or not self._is_published(projection, publishers):
+        """Feed a projection from Kafka where publishers are sure to send its events there, and else from the log."""
+        publishers = self._feeding(projection)
+        if self._kafka is None or not publishers:
+            if self._from_kafka:
+                raise ConfigurationError(self._why_not_from_kafka(projection))
             return ProjectionWorker(self._store, projection)
-        for publisher in publishers:
-            self._require_known_topics(publisher, projection)
         from eventstore.kafka import KafkaProjector  # noqa: PLC0415 - the same
 
         return KafkaProjector(
             self._store,
             projection,
             self._kafka,
-            topics=[topic for publisher in publishers for topic in publisher.topics()],
+            topics=[topic for publisher in publishers for topic in self._topics(publisher, projection)],
             publishers=[group.name for publisher in publishers for group in publisher.all_groups()],
         )
 
-    def _is_published(self, projection: Projection, publishers: Sequence[Publisher]) -> bool:
-        """Whether publishers send all categories whose aggregates have events that the projection handles."""
-        wanted = {
-            aggregate.shape.category
-            for aggregate in self._app.aggregates
-            if not projection.models.isdisjoint(aggregate.shape.models)
-        }
-        return all(
-            any(publisher.categories is None or category in publisher.categories for publisher in publishers)
-            for category in wanted
+    def _feeding(self, projection: Projection) -> Sequence[Publisher]:
+        """Return the publishers that together send all events a projection can want; none if there are no such.
+
+        Any stream may have events of any model: what its aggregates declare says nothing of where else they are. So
+        either the projection says which categories it wants, or somebody has to publish them all.
+        """
+        whole = [publisher for publisher in self._app.publishers if publisher.keeps_streams_whole]
+        if projection.categories is None:
+            return whole if any(publisher.categories is None for publisher in whole) else ()
+        wanted = set(projection.categories)
+        feeding = [each for each in whole if each.categories is None or wanted.intersection(each.categories)]
+        sent = {category for each in feeding for category in each.categories or wanted}
+        return feeding if wanted <= sent else ()
+
+    def _topics(self, publisher: Publisher, projection: Projection) -> Sequence[str]:
+        """Return the topics that a publisher sends a projection's events to."""
+        if projection.categories is None:
+            self._require_known_topics(publisher, projection)
+            return publisher.topics()
+        sent = publisher.categories or projection.categories
+        return [publisher.topic_of(category) for category in projection.categories if category in sent]
+
+    def _why_not_from_kafka(self, projection: Projection) -> str:
+        wanted = projection.categories
+        missing = "its categories are not all published" if wanted else "it wants the events of all categories"
+        return (
+            f"projection {projection.name!r} cannot be fed from Kafka: {missing}, and no publisher of "
+            f"{self._app.name!r} sends all there are, whole streams to one topic; declare the categories that it "
+            f"wants, as in Projection({projection.name!r}, categories=[...]), and publish them, or feed it from the log"
         )
 
     def _require_known_topics(self, publisher: Publisher, projection: Projection) -> None:

@@ -56,6 +56,7 @@ class Awaited:
         self._also = stream_id
         self._stream_id: str | None = None
         self._version = 0
+        self._seen_at = 0
 
     async def wait(self, within: float | None, *, has_appended: bool) -> None:
         """Return once the projection is there.
@@ -71,10 +72,9 @@ class Awaited:
         except TimeoutError:
             if within is None or not bound.expired():
                 raise  # somebody else's
-            place, _ = await self._place()
             waits_for = "a worker: `eventstore status` shows whether one holds its lease"
             what = f"projection {self._projection.name!r}"
-            raise NotCaughtUpError(what, place, "seen from here", within, waits_for) from None
+            raise NotCaughtUpError(what, self._seen_at, "seen from here", within, waits_for) from None
 
     async def _wait(self, *, has_appended: bool) -> None:
         pause = _FIRST_PAUSE
@@ -97,7 +97,8 @@ class Awaited:
                 self._stream_id, self._version = row[0], row[1]
         row = await self._database.fetchrow("applied_up_to", self._projection.consumer_name, self._stream_id)
         position, version = row or (None, None)
-        return position or 0, version or 0
+        self._seen_at = position or 0
+        return self._seen_at, version or 0
 
     async def _require_not_held_back(self) -> None:
         streams = [stream_id for stream_id in (self._stream_id, self._also) if stream_id is not None]

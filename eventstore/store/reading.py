@@ -213,7 +213,7 @@ class StreamSource:
     def __init__(self, log: Log, wanted: StreamRange, limit: int | None) -> None:
         self._log = log
         self._rest = wanted
-        self._size = PageSize(PAGE if limit is None else limit)
+        self._size = PageSize(PAGE if limit is None else min(PAGE, limit))
         self.done = limit == 0
 
     async def fetch(self) -> Sequence[StoredEvent]:
@@ -258,20 +258,27 @@ class PageSize:
 
     Args:
         most: The most that are wanted.
+        first: How many are fetched before it is known how large they are.
+        share: How much of what is looked at is fetched, where that is known: the rest takes no memory.
 
     Attributes:
         rows: How many the next page should have.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = min(PAGE, most)
-        self.rows = min(FIRST_PAGE, self._most)
+    def __init__(self, most: int, *, first: int = FIRST_PAGE, share: float = 1.0) -> None:
+        self._most = most
+        self._bytes = int(PAGE_BYTES / share)
+        self._is_known = False
+        self.rows = min(first, most)
 
     def learn(self, page: Sequence[StoredEvent]) -> None:
         """Look at a page that came."""
         if page:
+            self._is_known = True
             mean = sum(len(stored.data) for stored in page) // len(page) + _AROUND
-            self.rows = max(1, min(PAGE_BYTES // mean, self.rows * _GROWTH, self._most))
+            self.rows = max(1, min(self._bytes // mean, self.rows * _GROWTH, self._most))
+        elif not self._is_known:  # nothing that was wanted: nothing that took memory, either
+            self.rows = min(max(self.rows, FIRST_PAGE), self._most)
 
 
 def stream_pages(log: Log, codec: Codec, wanted: StreamRange, selection: Selection, limit: int | None) -> Pages:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from eventstore.db import Answering, answering
 from eventstore.errors import LeaseLostError, LogMismatchError
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Checkpoints:
     """
 
     def __init__(self, session: Session) -> None:
-        self._session = session
+        self._session = Answering(session)
 
     async def load(self, name: str) -> Checkpoint:
         """Return a reader's checkpoint; the start of the log when it has none."""
@@ -124,7 +125,9 @@ async def require_on_log(log: Log, name: str, checkpoint: Checkpoint) -> None:
     Raises:
         LogMismatchError: It is not: the log lost its tail (a failover?), or this is another database.
     """
-    if checkpoint.position and await log.event_at(checkpoint.position) != checkpoint.event_id:
+    async with answering():
+        is_there = not checkpoint.position or await log.event_at(checkpoint.position) == checkpoint.event_id
+    if not is_there:
         raise LogMismatchError(
             name,
             f"its checkpoint stands at position {checkpoint.position}, but the log has not that event there any more "

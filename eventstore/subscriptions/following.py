@@ -20,7 +20,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from eventstore.db import answering
 from eventstore.store.log import LogRange, Mark, NotOnLogError
+from eventstore.store.reading import PageSize
+from eventstore.streams import SLICES
 from eventstore.subscriptions.checkpoints import Checkpoint, require_on_log
 
 if TYPE_CHECKING:
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
 
 BATCH: Final = 1000
 """Events looked at in one batch."""
+
+FIRST_BATCH: Final = 16
+"""Events looked at before it is known how large they are."""
 
 _FIRST_PAUSE: Final = 0.002
 _LONGEST_PAUSE: Final = 0.05
@@ -83,7 +89,7 @@ class LogFollower:
         log: The log.
         after: Where to go on.
         wanted: Which events; others are passed over, and still counted as read.
-        batch: How many events to look at in one batch.
+        batch: How many events to look at in one batch at the most; where they are large, fewer.
         name: Who reads, for the error that says that the log is not the one it was.
     """
 
@@ -102,7 +108,7 @@ class LogFollower:
         self._read_up_to = after.position
         self._event_id = after.event_id
         self._wanted = wanted or LogRange()
-        self._batch = batch
+        self._size = PageSize(batch, first=FIRST_BATCH, share=_share(self._wanted))
         self._mark = Mark(after.position)
         self._drawn = -1
         self._settled = False
@@ -116,6 +122,7 @@ class LogFollower:
 
         Raises:
             LogMismatchError: The event that it stands at is not in the log any more.
+            UnavailableError: As `next_now`.
         """
         polling = Polling(self._log.wakeup)
         while (batch := await self.next_now()) is None:
@@ -127,10 +134,16 @@ class LogFollower:
 
         Raises:
             LogMismatchError: The event that it stands at is not in the log any more.
+            UnavailableError: PostgreSQL cannot be reached, or does not answer in time; it can be asked again.
         """
+        async with answering():
+            return await self._next_now()
+
+    async def _next_now(self) -> Batch | None:
         while self._read_up_to < self._mark.position or await self._raise_mark():
             try:
-                page = await self._log.read_on(self._wanted, self._read_up_to, self._event_id, self._mark, self._batch)
+                place = (self._read_up_to, self._event_id)
+                page = await self._log.read_on(self._wanted, *place, self._mark, self._size.rows)
             except NotOnLogError:
                 await self._look_again()
                 continue
@@ -139,6 +152,7 @@ class LogFollower:
                 # numbers that were drawn and never committed, and hand them out again.
                 self._mark = Mark(self._read_up_to)
                 return None
+            self._size.learn(page.events)
             self._read_up_to, self._event_id = page.last_position, page.last_event_id
             checkpoint = Checkpoint(page.last_position, page.last_event_id, self._epoch)
             return Batch(page.events, checkpoint, self._mark.position - page.last_position)
@@ -169,3 +183,11 @@ class LogFollower:
     async def _require_place(self) -> None:
         if self._event_id is not None:
             await require_on_log(self._log, self._name, Checkpoint(self._read_up_to, self._event_id))
+
+
+def _share(wanted: LogRange) -> float:
+    """Return how much of the log is wanted, as far as that is known: streams are spread evenly over the slices."""
+    if wanted.slices is None:
+        return 1.0
+    first, last = wanted.slices
+    return (last - first + 1) / SLICES

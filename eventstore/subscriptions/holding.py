@@ -61,17 +61,19 @@ class Hold:
     # --- reading -----------------------------------------------------------------------------------------------------
 
     async def next_batch(self) -> Batch | None:
-        """Return the next batch if there is one: the one that was asked for, or one that is asked for now."""
+        """Return the next batch if there is one: the one that was asked for, or one that is asked for now.
+
+        Who stops waiting loses nothing: what was asked for is there the next time.
+
+        Raises:
+            LeaseLostError: The lease was lost, before or meanwhile.
+        """
         if self._ahead is None:
-            return await self._follower.next_now()
-        try:
-            batch = await self._ahead
-        except BaseException:
-            if self._ahead.done() and (self._ahead.cancelled() or self._ahead.exception() is not None):
-                self._ahead = None
-            raise
-        self._ahead = None
-        return batch
+            self._ahead = asyncio.create_task(self._follower.next_now())
+        await asyncio.wait((self._ahead, self.keeper), return_when=asyncio.FIRST_COMPLETED)
+        self.require()
+        asked, self._ahead = self._ahead, None
+        return asked.result()
 
     def deliver(self, batch: Batch) -> None:
         """Note that a batch goes into the caller's hands, and ask for the one behind it: one ahead, and no more."""
@@ -122,10 +124,10 @@ class Hold:
 
     async def end(self) -> None:
         """End the turn, and let the next reader have it."""
-        for task in (self._ahead, self.keeper):
-            if task is not None:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+        tasks = [task for task in (self._ahead, self.keeper) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         with suppress(UnavailableError, LeaseLostError):
             await self.settle(now=True)
         await self._leases.release_quietly(self.lease)

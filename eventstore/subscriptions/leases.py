@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from eventstore.db import Answering
 from eventstore.errors import LeaseLostError, UnavailableError
 from eventstore.lifecycle import running
 
@@ -59,7 +60,7 @@ class Leases:
     """
 
     def __init__(self, session: Session, *, seconds: float = LEASE_SECONDS) -> None:
-        self._session = session
+        self._session = Answering(session)
         self._seconds = seconds
         self._for = timedelta(seconds=seconds)
 

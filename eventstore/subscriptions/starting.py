@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, TypeAlias, final
 
+from eventstore.db import answering
 from eventstore.errors import InvalidArgumentError
 from eventstore.events import Position, in_utc, position_number
 from eventstore.subscriptions.checkpoints import Checkpoint
@@ -76,9 +77,9 @@ async def place_of(log: Log, start: Start) -> Checkpoint:
     Raises:
         InvalidArgumentError: The start is a position that the log has not come to.
     """
-    mark = (await log.settled()).position
+    mark = await _settled(log)
     if isinstance(start, RecordedFrom):
-        first = await log.first_recorded(start.time, mark)
+        first = await log.first_recorded(start.time, mark)  # which may take as long as reading the log does
         up_to = mark if first is None else first - 1
     elif isinstance(start, End):
         up_to = mark
@@ -90,6 +91,12 @@ async def place_of(log: Log, start: Start) -> Checkpoint:
             if up_to > await log.last_drawn():
                 raise InvalidArgumentError(f"the log has not come to position {up_to}: there is nothing to start after")
             await asyncio.sleep(_LOOK_AGAIN)  # it is being settled
-            mark = (await log.settled()).position
-    last = await log.last_event(up_to)
+            mark = await _settled(log)
+    async with answering():
+        last = await log.last_event(up_to)
     return Checkpoint(*last) if last else Checkpoint()
+
+
+async def _settled(log: Log) -> int:
+    async with answering():
+        return (await log.settled()).position

@@ -8,8 +8,15 @@ from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from eventstore.errors import EventStoreError, LeaseLostError, SubscriptionFailedError
-from eventstore.lifecycle import Backoff, running
+from eventstore.errors import (
+    LeaseLostError,
+    NotCaughtUpError,
+    OutcomeUnknownError,
+    SubscriptionFailedError,
+    TransactionConflictError,
+    UnavailableError,
+)
+from eventstore.lifecycle import Backoff, is_cancelled, running
 from eventstore.metadata import caused_by
 from eventstore.subscriptions.declared import SubscriptionContext
 from eventstore.subscriptions.reader import SubscriptionReader
@@ -22,6 +29,9 @@ if TYPE_CHECKING:
     from eventstore.subscriptions.reader import EventBatch
 
 log = logging.getLogger(__name__)
+
+_PASSING: Final = (UnavailableError, OutcomeUnknownError, TransactionConflictError)
+"""What passes without anybody mending the handler: the database is away, or preferred somebody else."""
 
 _position: Final = attrgetter("position")
 
@@ -96,9 +106,11 @@ class SubscriptionWorker:
             try:
                 with caused_by(str(event.event_id), event.metadata):
                     await handler(event, SubscriptionContext(self._store, failed + 1))
-            except Exception as error:
-                passes = isinstance(error, EventStoreError) and error.retryable
-                failed += not passes
+            except (Exception, asyncio.CancelledError) as error:
+                if isinstance(error, asyncio.CancelledError) and is_cancelled():
+                    raise
+                # A wrong version does not: the handler is to load again, and has the same one each time if it does not.
+                failed += isinstance(error, NotCaughtUpError) or not isinstance(error, _PASSING)
                 if failed >= self._subscription.attempts:
                     raise SubscriptionFailedError(
                         self._subscription.name,

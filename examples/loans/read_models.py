@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 loans = Projection(
     "loans",
     version=1,
+    categories=["application"],
     setup="""
         CREATE TABLE applications (
             application      text PRIMARY KEY,

@@ -116,7 +116,7 @@ from eventstore import Application, EventTypes, Projection, Publisher
 from eventstore.runtime.workers import Workers
 from eventstore.testing import memory_store
 app = Application("shop", events=EventTypes(), publishers=[Publisher("orders", categories=["order"])],
-                  projections=[Projection("sales", tables=["sales"])])
+                  projections=[Projection("sales", tables=["sales"], categories=["order"])])
 def loaded(): return any(name.split(".")[0] == "aiokafka" for name in sys.modules)
 Workers(app, memory_store(app), ["sales"])
 print(loaded())

@@ -68,7 +68,7 @@ class Order(Aggregate[State, OrderPlaced | OrderShipped | OrderCursed], category
 
 SALES = "CREATE TABLE sales (sku text PRIMARY KEY, n bigint NOT NULL)"
 
-sales = Projection("sales", setup=SALES)
+sales = Projection("sales", setup=SALES, categories=["order"])
 totals = Projection("totals", setup=SALES, inline=True)
 fragile = Projection("fragile", setup=SALES)
 

@@ -108,9 +108,14 @@ def test_all_can_be_replayed_at_once(held: EventstoreCommand, sql: Sql) -> None:
 def test_discarding_needs_a_reason_and_a_yes_and_is_kept(held: EventstoreCommand, sql: Sql) -> None:
     held.fails(2, "parked", "discard", "careful", "order-1", "--yes")
     assert "--yes" in held.fails(2, "parked", "discard", "careful", "order-1", "--reason", "broken cup")
+    assert "--version" in held.fails(2, "parked", "discard", "careful", "order-1", "--reason", "broken cup", "--yes")
+    other = ("--reason", "broken cup", "--yes", "--version", "1")
+    assert "from version 2 on, not from 1" in held.fails(1, "parked", "discard", "careful", "order-1", *other)
     assert len(held.json("parked", "list")) == 1
 
-    held.ok("parked", "discard", "careful", "order-1", "--reason", "broken cup", "--by", "alice", "--yes")
+    held.ok(
+        "parked", "discard", "careful", "order-1", "--reason", "broken cup", "--by", "alice", "--yes", "--version", "2"
+    )
 
     assert held.json("parked", "list") == []
     assert sold(sql) == {"tea": 4}

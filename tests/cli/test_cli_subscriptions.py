@@ -101,3 +101,9 @@ def test_status_is_shown_again_and_again_until_a_signal(start: StartProcess) -> 
     process.signal(signal.SIGINT)
 
     assert (shown, process.end()[0]) == (["subscription:mailer"] * 2, 0)
+
+
+def test_a_reset_of_a_name_that_nobody_has_is_refused(mailing: EventstoreCommand) -> None:
+    assert "has no checkpoint" in mailing.fails(5, "reset", "mialer", "--to", "end")
+    assert mailing.json("reset", "mailer", "--to", "end")["position"] == "2"  # which has not begun, and is declared
+    assert [one["name"] for one in mailing.json("status")["followers"]] == ["subscription:mailer"]

@@ -89,6 +89,13 @@ def test_an_inline_projection_is_not_run(es: EventstoreCommand) -> None:
     assert "it runs in the appends themselves" in es.fails(2, "project", "totals")
 
 
+def test_a_projection_that_kafka_cannot_feed_is_refused_instead_of_being_fed_from_the_log(
+    es: EventstoreCommand,
+) -> None:
+    said = es.fails(1, "project", "fragile", "--from", "kafka", "--kafka", "localhost:9092")
+    assert "projection 'fragile' cannot be fed from Kafka" in said
+
+
 def test_without_brokers_the_message_says_how_to_name_them(es: EventstoreCommand) -> None:
     assert "EVENTSTORE_KAFKA" in es.fails(2, "publish", "orders")
     assert "EVENTSTORE_KAFKA" in es.fails(2, "project", "sales", "--from", "kafka")

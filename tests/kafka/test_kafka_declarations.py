@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
 
 from eventstore import Application, Projection, ProjectionContext, Publisher, RecordedEvent
 from eventstore.errors import ConfigurationError
@@ -14,7 +14,7 @@ from eventstore.kafka import KafkaProjector, KafkaSettings
 from eventstore.projections import ProjectionWorker
 from eventstore.runtime.workers import Workers
 from eventstore.testing import memory_store
-from fixtures.shop import NoteTaken, Order, OrderPlaced, app, events
+from fixtures.shop import Order, OrderPlaced, app, events
 
 
 def test_a_category_goes_to_the_topic_of_its_name() -> None:
@@ -88,15 +88,15 @@ def test_publishers_that_share_a_topic_or_no_category_are_welcome() -> None:
         assert Application("shop", events=events, aggregates=[Order], publishers=publishers).publishers
 
 
-def worker(*publishers: Publisher, handled: type[BaseModel] = OrderPlaced) -> object:
+def worker(*publishers: Publisher, categories: Sequence[str] | None = None, from_kafka: bool = False) -> object:
     """Return the worker of a projection in a shop with publishers and brokers."""
-    sales = Projection("sales", tables=["sales"])
+    sales = Projection("sales", tables=["sales"], categories=categories)
 
-    @sales.on(handled)
+    @sales.on(OrderPlaced)
     async def _count(_event: RecordedEvent[Any], _ctx: ProjectionContext) -> None: ...
 
     shop = Application("shop", events=events, aggregates=[Order], projections=[sales], publishers=publishers)
-    return Workers(shop, memory_store(shop), ["sales"], kafka="broker:9092")["sales"]
+    return Workers(shop, memory_store(shop), ["sales"], kafka="broker:9092", from_kafka=from_kafka)["sales"]
 
 
 def test_a_projection_is_not_fed_by_a_publisher_whose_topics_nobody_knows_yet() -> None:
@@ -105,14 +105,28 @@ def test_a_projection_is_not_fed_by_a_publisher_whose_topics_nobody_knows_yet() 
         with pytest.raises(ConfigurationError, match=r"Publisher\('all', categories=\['order'\]\)"):
             worker(*publishers)
     assert isinstance(worker(Publisher("all", topic="everything")), KafkaProjector)
+    assert isinstance(worker(Publisher("all"), categories=["order"]), KafkaProjector)  # the projection says which
 
 
-def test_a_projection_is_fed_from_the_log_where_a_category_of_its_events_is_not_published() -> None:
+def test_a_projection_is_fed_from_kafka_only_if_all_of_its_categories_are_published() -> None:
     notes, orders = Publisher("notes", categories=["note"]), Publisher("orders", categories=["order"])
-    assert isinstance(worker(orders), KafkaProjector)
-    assert isinstance(worker(notes), ProjectionWorker)
-    assert isinstance(worker(), ProjectionWorker)
-    assert isinstance(worker(notes, handled=NoteTaken), KafkaProjector)  # whose category no aggregate tells
+    assert isinstance(worker(orders, categories=["order"]), KafkaProjector)
+    assert isinstance(worker(orders, notes, categories=["order", "note"]), KafkaProjector)
+    assert isinstance(worker(notes, categories=["order"]), ProjectionWorker)
+    assert isinstance(worker(notes, categories=["order", "note"]), ProjectionWorker)
+    assert isinstance(worker(categories=["order"]), ProjectionWorker)
+
+
+def test_a_projection_of_all_categories_is_fed_from_kafka_only_by_a_publisher_of_all() -> None:
+    """Any stream may have events of any model, whatever aggregates declare: what is not published would not come."""
+    assert isinstance(worker(Publisher("orders", categories=["order"])), ProjectionWorker)
+    assert isinstance(worker(Publisher("all", topic="everything")), KafkaProjector)
+
+
+def test_what_must_be_fed_from_kafka_and_cannot_be_is_refused_with_what_to_write() -> None:
+    with pytest.raises(ConfigurationError, match=r"Projection\('sales', categories=\[\.\.\.\]\)"):
+        worker(Publisher("orders", categories=["order"]), from_kafka=True)
+    assert isinstance(worker(Publisher("orders", categories=["order"]), categories=["order"]), KafkaProjector)
 
 
 def test_neither_user_nor_password_is_shown() -> None:

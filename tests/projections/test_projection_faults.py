@@ -9,8 +9,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from eventstore import EventStore, EventStoreError, ProjectionContext, RecordedEvent
-from eventstore.errors import UnavailableError
+from eventstore import EventStore, EventStoreError, ProjectionContext, RecordedEvent, Stop
+from eventstore.errors import EndedTransactionError, ProjectionFailedError, UnavailableError
 from eventstore.lifecycle import Backoff
 from eventstore.projections import ProjectionWorker
 from eventstore.projections.read_model import ReadModel
@@ -20,6 +20,7 @@ from fixtures.projecting import (
     WITHIN,
     app_of,
     before_the_first_checkpoint_moves,
+    cancelled,
     checkpoint,
     clean_fold,
     fill,
@@ -297,3 +298,48 @@ async def test_what_fails_each_time_it_is_applied_is_tried_more_and_more_slowly(
 
     assert delays == [0.1, 0.2, 0.4]
     assert worker._backoff._next == 0.1
+
+
+async def test_a_handler_that_waits_for_what_was_cancelled_has_failed(store: EventStore) -> None:
+    """Nobody has cancelled the worker: ended by it, it would be gone without a word."""
+
+    async def wait_in_vain(_event: RecordedEvent[Any], _ctx: ProjectionContext) -> None:
+        await cancelled()
+
+    await fill(store, 1)
+    worker = ProjectionWorker(store, sales(before=wait_in_vain, on_failure=Stop(attempts=2, first=0.001)))
+    with pytest.raises(ProjectionFailedError, match="CancelledError"):
+        async with asyncio.timeout(WITHIN):
+            await worker.run()
+    assert worker.progress.state == "failed"
+
+
+@pytest.mark.parametrize("then", ["it goes on", "it fails"])
+async def test_a_handler_that_ends_its_transaction_stops_the_worker_and_says_to_rebuild(
+    store: EventStore, then: str
+) -> None:
+    """The checkpoint is behind the whole batch then, and its rest in no read model."""
+
+    async def commit(event: RecordedEvent[Any], ctx: ProjectionContext) -> None:
+        if event.stream_version == 2:
+            await ctx.connection.execute("COMMIT")
+            if then == "it fails":
+                raise ZeroDivisionError
+
+    await fill(store, 3)
+    with pytest.raises(EndedTransactionError, match="eventstore rebuild sales"):
+        await project_all(store, sales(before=commit))
+
+
+async def test_a_server_without_room_is_not_the_events_fault(store: EventStore, connection: asyncpg.Connection) -> None:
+    full = ["53100", "53200"]  # the disk, the memory
+
+    async def write(_: RecordedEvent[Any], ctx: ProjectionContext) -> None:
+        if full:
+            code = full.pop()
+            await ctx.connection.execute(f"DO $$ BEGIN RAISE 'no room' USING ERRCODE = '{code}'; END $$")
+
+    await fill(store, 3)
+    await project_all(store, sales(before=write, on_failure=Stop(attempts=1)))
+
+    assert await rows(connection) == await clean_fold(store)

@@ -171,3 +171,11 @@ async def test_stores_in_two_schemas_of_a_database_have_read_models_of_their_own
         assert await rebuild(second, sales(inline=True)) == 4
         assert await rows(connection, "second_sales_v1") == await clean_fold(second)
         assert await rows(connection) == await clean_fold(first)
+
+
+async def test_it_takes_only_streams_of_its_categories(dsn: str, connection: asyncpg.Connection) -> None:
+    async with open_store(dsn, app_of(sales(inline=True, categories=["order"]))) as store:
+        await store.append("order-1", [placed(1)], expected_version=NO_STREAM)
+        await store.append("note-1", [placed(10)], expected_version=NO_STREAM)
+
+    assert await rows(connection) == {"tea": 1}

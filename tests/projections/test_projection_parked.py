@@ -11,6 +11,7 @@ from eventstore import EventStore, Park, Stop, rebuild
 from eventstore.errors import (
     InvalidArgumentError,
     NotParkedError,
+    ParkedElsewhereError,
     ProjectionFailedError,
 )
 from eventstore.projections import (
@@ -114,6 +115,18 @@ async def test_discarding_goes_on_without_the_event_and_keeps_who_did_so_and_why
         "entered twice",
     )
     assert note.error_type == "PoisonError"
+
+
+async def test_another_event_than_the_one_that_was_shown_is_not_discarded(held: EventStore) -> None:
+    """Between showing and deciding somebody may have replayed the stream, as far as it goes."""
+    (shown,) = await parked(held)
+    with pytest.raises(ParkedElsewhereError, match="from version 3 on, not from 2"):
+        await discard_parked(held, sales(), "order-b", by="alice", reason="why", version=2)
+    assert await parked(held) == [shown]
+    assert await ParkedStreams(held.database).discarded() == []
+
+    await discard_parked(held, sales(), "order-b", by="alice", reason="why", version=shown.from_version)
+    assert await parked(held) == []
 
 
 async def test_nothing_is_discarded_without_a_name_and_a_reason(held: EventStore) -> None:

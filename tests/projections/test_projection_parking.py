@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from eventstore.lifecycle import Backoff
 from eventstore.projections import (
     replay_parked,
 )
+from eventstore.projections.persevering import BREAKS
 from fixtures.parking import PARK, QUICKLY, Poison, parked, place, without
 from fixtures.projecting import checkpoint, clean_fold, positions, project_all, rows, sales
 from fixtures.shop import OrderPlaced
@@ -258,3 +260,45 @@ async def test_the_wait_between_attempts_grows(three_streams: EventStore, monkey
         await project_all(three_streams, sales(on_failure=policy, before=Poison(7)))
 
     assert waits == [0.01, 0.02, 0.03, 0.03]
+
+
+@pytest.mark.parametrize("how", ["it ends its session", "it idles too long"])
+async def test_an_event_at_which_the_connection_breaks_each_time_is_parked(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr("eventstore.lifecycle.random.uniform", lambda *_: 0.02)  # back off for moments only
+    tried: list[int] = []
+
+    async def end_it(event: RecordedEvent[Any], ctx: ProjectionContext) -> None:
+        if event.data.quantity != 7:
+            return
+        tried.append(event.data.quantity)
+        if how == "it ends its session":
+            await ctx.connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        else:
+            ended = asyncio.Event()
+            ctx.connection.add_termination_listener(lambda _: ended.set())
+            await ctx.connection.execute("SET LOCAL idle_in_transaction_session_timeout = 1")
+            await ended.wait()  # as if for an answer of somebody else
+
+    await place(store, "order-a", 1, 7, 2)
+    await place(store, "order-b", 3)
+    await project_all(store, sales(before=end_it, on_failure=PARK))
+
+    (held,) = await parked(store)
+    assert (held.stream_id, held.from_version, held.error_type) == ("order-a", 2, "BrokenWhileHandlingError")
+    assert held.attempts == BREAKS
+    assert len(tried) == 2 + BREAKS  # in the batch, until that asks for care; then alone
+
+
+async def test_an_event_at_which_the_connection_breaks_each_time_stops_a_worker_that_is_to_stop(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eventstore.lifecycle.random.uniform", lambda *_: 0.02)
+
+    async def end_it(_: RecordedEvent[Any], ctx: ProjectionContext) -> None:
+        await ctx.connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    await place(store, "order-a", 1)
+    with pytest.raises(ProjectionFailedError, match="BrokenWhileHandlingError"):
+        await project_all(store, sales(before=end_it, on_failure=Stop(attempts=1)))

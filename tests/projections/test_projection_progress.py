@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from eventstore import ANY, NO_STREAM, EventStore, Metadata, Projection, ProjectionContext, RecordedEvent
+from eventstore import ANY, NO_STREAM, EventStore, Metadata, Projection, ProjectionContext, RecordedEvent, rebuild
 from eventstore.errors import (
     ClosedError,
     ConfigurationError,
@@ -346,3 +346,19 @@ async def test_one_handler_may_take_several_events(store: EventStore, connection
         "OrderShipped",
     ]
     assert seen.stored_names(shop.events) == ["OrderPlaced", "OrderShipped"]
+
+
+async def test_it_takes_only_streams_of_its_categories(store: EventStore, connection: asyncpg.Connection) -> None:
+    mine = sales(categories=["order"])
+    for stream_id in ("order-1", "note-1", "order-2"):
+        await store.append(stream_id, [placed(1, "a")], expected_version=NO_STREAM)
+
+    await project_all(store, mine)
+    assert await rows(connection) == {"a": 2}
+    await rebuild(store, mine)
+    assert await rows(connection) == {"a": 2}
+
+
+def test_a_projection_of_no_category_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="no categories"):
+        sales(categories=[])

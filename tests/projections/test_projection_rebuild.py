@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from typing import Any
 
 import asyncpg
 import pytest
 
 from eventstore import NO_STREAM, EventStore, Projection, ProjectionContext, RecordedEvent, rebuild
+from eventstore.db import Database
 from eventstore.errors import ConfigurationError, ProjectionFailedError
 from eventstore.projections import ProjectionWorker
+from eventstore.store.log import LogPage, NotOnLogError
+from eventstore.store.postgres import PostgresLog
 from eventstore.subscriptions import Checkpoints
-from fixtures.projecting import WITHIN, checkpoint, clean_fold, fill, positions, project_all, rows, sales, started
+from fixtures.projecting import (
+    WITHIN,
+    app_of,
+    checkpoint,
+    clean_fold,
+    fill,
+    positions,
+    project_all,
+    rows,
+    sales,
+    started,
+)
 from fixtures.shop import placed
 from fixtures.stores import open_store
 
@@ -206,6 +221,51 @@ async def test_a_rebuild_tells_how_far_it_has_come(store: EventStore, monkeypatc
 
     assert [done for done, _ in told] == [4, 8, 10]
     assert [left for _, left in told] == [6, 2, 0]
+
+
+async def test_a_mark_of_another_server_skips_nothing(
+    store: EventStore, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old primary said that all was settled; on the new one somebody has drawn a place below and not committed."""
+    await fill(store, 2)
+    async with store.transaction() as tx:
+        await tx.append("order-slow", [placed(100, "c")], expected_version=NO_STREAM)
+        await asyncio.create_task(fill(store, 3, stream_id="order-2"), context=contextvars.Context())
+        drawn = await store.log.last_drawn()
+
+        async def of_the_old_one(_: PostgresLog) -> int:
+            return drawn
+
+        with monkeypatch.context() as patched:
+            patched.setattr(PostgresLog, "high_water", of_the_old_one)
+            await rebuild(store, sales())
+    await project_all(store, sales())
+
+    assert await rows(connection) == await clean_fold(store)
+
+
+async def test_an_inline_one_is_rebuilt_although_its_server_notes_a_checkpoint_meanwhile(
+    dsn: str, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks as another run of the server would; only that nobody else can answer while the appenders are held."""
+    read_on, refused = PostgresLog.read_on, list[NotOnLogError]()
+
+    async def after_a_checkpoint(log: PostgresLog, *args: Any) -> LogPage:
+        if not isinstance(log.session, Database) and not refused:
+            await connection.execute("CHECKPOINT")
+        try:
+            return await read_on(log, *args)
+        except NotOnLogError as error:
+            refused.append(error)
+            raise
+
+    monkeypatch.setattr(PostgresLog, "read_on", after_a_checkpoint)
+    async with open_store(dsn, app_of(sales(inline=True))) as store:
+        await fill(store, 3)
+        await spoil(connection)
+        await rebuild(store, sales(inline=True))
+        assert refused
+        assert await rows(connection) == await clean_fold(store)
 
 
 async def test_a_raised_version_builds_beside(store: EventStore, connection: asyncpg.Connection) -> None:

@@ -17,6 +17,7 @@ from eventstore.testing import memory_store
 from fixtures.projecting import WITHIN, app_of, rows, sales, started
 from fixtures.shop import placed
 from fixtures.stores import open_store
+from fixtures.tcp_proxy import TcpProxy
 
 
 async def fail_on_seven(event: RecordedEvent[Any], _ctx: ProjectionContext) -> None:
@@ -125,3 +126,12 @@ async def test_a_name_that_is_unknown_and_a_store_in_memory_are_refused(store: E
         await store.wait_for("sails", BEGINNING)
     with pytest.raises(ConfigurationError, match="in memory"):
         await memory_store(app).wait_for("sales", BEGINNING)
+
+
+async def test_a_wait_ends_in_time_also_when_nobody_answers_any_more(proxy: TcpProxy) -> None:
+    async with open_store(proxy.dsn, app_of(sales())) as store:
+        result = await store.append("order-1", [placed(1)], expected_version=ANY)
+        proxy.go_deaf()
+        async with asyncio.timeout(3):
+            with pytest.raises(NotCaughtUpError, match="position 0"):
+                await store.wait_for("sales", result.position, within=0.1)

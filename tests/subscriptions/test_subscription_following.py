@@ -10,7 +10,10 @@ import pytest
 from eventstore import ANY, NO_STREAM, EventStore
 from eventstore.store.log import Log, LogRange, Mark
 from eventstore.store.postgres import PostgresLog
+from eventstore.store.reading import PAGE, PAGE_BYTES
+from eventstore.streams import SLICES
 from eventstore.subscriptions import Batch, Checkpoint, LogFollower
+from eventstore.subscriptions.following import FIRST_BATCH
 from fixtures.shop import NoteTaken, placed
 
 WITHIN = 30
@@ -270,3 +273,34 @@ async def test_writers_at_once_leave_nothing_out_and_nothing_twice(store: EventS
 
     logged = [(event.stream_id, event.stream_version) async for event in store.read_all()]
     assert seen == logged
+
+
+async def test_a_batch_of_large_events_has_few_of_them(any_store: EventStore) -> None:
+    large = 200_000
+    for number in range(3):
+        await any_store.append(f"order-{number}", [placed(sku="x" * large)] * 12, expected_version=NO_STREAM)
+
+    batches = await drain(LogFollower(any_store.log, Checkpoint()))
+
+    sizes = [len(batch.events) for batch in batches]
+    assert (sum(sizes), sizes[0]) == (36, FIRST_BATCH)
+    assert max(sizes[1:]) * large <= PAGE_BYTES
+
+
+async def test_a_batch_of_small_events_grows_to_what_was_asked_for(any_store: EventStore) -> None:
+    for number in range(3):
+        await any_store.append(f"order-{number}", [placed(1)] * 100, expected_version=NO_STREAM)
+
+    batches = await drain(LogFollower(any_store.log, Checkpoint(), batch=200))
+
+    assert [len(batch.events) for batch in batches] == [FIRST_BATCH, 8 * FIRST_BATCH, 156]
+
+
+async def test_a_group_looks_at_more_for_it_fetches_only_its_share(store: EventStore) -> None:
+    for number in range(12):
+        await store.append(f"order-{number}", [placed(1)] * 200, expected_version=NO_STREAM)
+    half = LogFollower(store.log, Checkpoint(), wanted=LogRange(slices=(0, SLICES // 2 - 1)), batch=2000)
+
+    batches = await drain(half)
+
+    assert batches[-1].checkpoint.position - batches[-2].checkpoint.position > PAGE

@@ -23,11 +23,20 @@ from eventstore import (
     check_health,
     current_metadata,
 )
-from eventstore.errors import ConfigurationError, SubscriptionFailedError, UnavailableError, UnknownEventTypeError
+from eventstore.errors import (
+    ConfigurationError,
+    OutcomeUnknownError,
+    SubscriptionFailedError,
+    TransactionConflictError,
+    UnavailableError,
+    UnknownEventTypeError,
+    WrongExpectedVersionError,
+)
 from eventstore.subscriptions import Leases, SubscriptionWorker
 from eventstore.subscriptions.leases import new_owner
 from eventstore.testing import memory_store
 from fixtures import shop
+from fixtures.projecting import cancelled
 from fixtures.shop import NoteTaken, OrderPlaced, OrderShipped, UnregisteredEvent, placed
 from fixtures.stores import open_store
 
@@ -127,6 +136,42 @@ async def test_a_handler_is_tried_again_and_nothing_is_skipped(any_store: EventS
     assert (mailer.sent, mailer.attempts) == ([1, 2], [1, 2, 3, 1])
 
 
+async def test_a_handler_that_expects_the_wrong_version_has_failed(any_store: EventStore) -> None:
+    """It would expect the same one for ever."""
+    await fill(any_store, 1)
+    wrong = WrongExpectedVersionError("order-1", 0, 1)
+    mailer = Mailer(attempts=2)
+    mailer.fails = [wrong, wrong]
+    with pytest.raises(SubscriptionFailedError, match="2 time"):
+        await mailer.catch_up(any_store)
+
+
+@pytest.mark.parametrize(
+    "passing",
+    [UnavailableError("away"), TransactionConflictError("deadlock"), OutcomeUnknownError("order-1", [], "lost")],
+)
+async def test_what_passes_by_itself_is_not_counted(any_store: EventStore, passing: Exception) -> None:
+    await fill(any_store, 1)
+    mailer = Mailer(attempts=2)
+    mailer.fails = [passing] * 4
+    await mailer.catch_up(any_store)
+
+    assert (mailer.sent, mailer.attempts) == ([1], [1, 1, 1, 1, 1])
+
+
+async def test_a_handler_that_waits_for_what_was_cancelled_has_failed(any_store: EventStore) -> None:
+    subscription = Subscription("mailer", start=BEGINNING, attempts=2)
+
+    @subscription.on(OrderPlaced)
+    async def send(_: RecordedEvent[OrderPlaced], __: SubscriptionContext) -> None:
+        await cancelled()
+
+    await fill(any_store, 1)
+    with pytest.raises(SubscriptionFailedError, match=r"2 time.*CancelledError"):
+        async with asyncio.timeout(WITHIN):
+            await SubscriptionWorker(any_store, subscription).run_until_caught_up()
+
+
 async def test_a_handler_that_fails_too_often_stops_before_its_event(any_store: EventStore) -> None:
     mailer = Mailer(attempts=2)
     await fill(any_store, 3)
@@ -140,15 +185,6 @@ async def test_a_handler_that_fails_too_often_stops_before_its_event(any_store: 
     assert worker.progress.state == "failed"
     await mailer.catch_up(any_store)
     assert mailer.sent == [1, 2, 3]
-
-
-async def test_what_passes_by_itself_is_not_counted(any_store: EventStore) -> None:
-    mailer = Mailer(attempts=1)
-    mailer.fails = [UnavailableError("away")] * 3
-    await fill(any_store, 1)
-    await mailer.catch_up(any_store)
-
-    assert mailer.sent == [1]
 
 
 async def test_a_handler_is_cut_off_when_the_turn_is_lost(any_store: EventStore) -> None:

@@ -50,17 +50,21 @@ SELECT consumer, topic, count(*)::integer AS partitions, sum(next_offset)::bigin
 SELECT name, generation, built_at FROM {schema}.read_models ORDER BY name
 
 -- name: look_at_followers
--- All who have a checkpoint, and those among $1 that have none yet: how far they are, the events behind that (counted up
--- to $2) and the age of the oldest, what they report of themselves and how long ago, and who has their lease.
+-- All who have a checkpoint, those among $1 that have none, and those who have only reported: how far they are, whether
+-- they have a place in the log (Kafka feeds others), the events behind it (counted up to $2) and the age of the oldest,
+-- what they report of themselves and how long ago, and who has their lease.
 WITH known AS (
-    SELECT name, global_position, epoch, updated_at FROM {schema}.checkpoints
+    SELECT name, global_position, epoch, updated_at, true AS follows FROM {schema}.checkpoints
     UNION ALL
-    SELECT declared.name, NULL, NULL, NULL
-      FROM unnest($1::text[]) AS declared (name)
-     WHERE NOT EXISTS (SELECT FROM {schema}.checkpoints c WHERE c.name = declared.name)
-       AND NOT EXISTS (SELECT FROM {schema}.kafka_offsets k WHERE k.consumer = declared.name)
+    SELECT name, NULL, NULL, NULL,
+           bool_or(is_declared) AND NOT EXISTS (SELECT FROM {schema}.kafka_offsets k WHERE k.consumer = name)
+      FROM (SELECT name, true FROM unnest($1::text[]) AS declared (name)
+            UNION ALL
+            SELECT name, false FROM {schema}.followers) AS named (name, is_declared)
+     WHERE NOT EXISTS (SELECT FROM {schema}.checkpoints c WHERE c.name = named.name)
+     GROUP BY name
 )
-SELECT known.name, known.global_position, known.epoch, known.updated_at, behind.events, oldest.seconds,
+SELECT known.name, known.global_position, known.follows, known.epoch, known.updated_at, behind.events, oldest.seconds,
        report.state, report.rate, report.reason, report.reported_by,
        extract(epoch FROM clock_timestamp() - report.reported_at)::float8, lease.owner
   FROM known
@@ -69,11 +73,12 @@ SELECT known.name, known.global_position, known.epoch, known.updated_at, behind.
          ON lease.name IN (known.name, 'projection:' || known.name) AND lease.expires_at > clock_timestamp()
  CROSS JOIN LATERAL (
     SELECT count(*) AS events
-      FROM (SELECT FROM {schema}.events WHERE global_position > coalesce(known.global_position, 0) LIMIT $2) AS first_ones
+      FROM (SELECT FROM {schema}.events
+             WHERE known.follows AND global_position > coalesce(known.global_position, 0) LIMIT $2) AS first_ones
  ) AS behind
   LEFT JOIN LATERAL (
     SELECT extract(epoch FROM clock_timestamp() - recorded_at)::float8 AS seconds
-      FROM {schema}.events WHERE global_position > coalesce(known.global_position, 0)
+      FROM {schema}.events WHERE known.follows AND global_position > coalesce(known.global_position, 0)
      ORDER BY global_position LIMIT 1
  ) AS oldest ON true
  ORDER BY known.name

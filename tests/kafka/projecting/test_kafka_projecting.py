@@ -12,7 +12,7 @@ from eventstore.errors import NotCaughtUpError
 from eventstore.kafka.consuming import opened_consumer
 from eventstore.lifecycle import Backoff
 from eventstore.streams import ANY
-from fixtures.kafka_sales import app, counted, each, execute, project_all, projector, until_counted
+from fixtures.kafka_sales import app, count, counted, each, execute, project_all, projector, sales, until_counted
 from fixtures.kafka_tools import WITHIN, Kafka, fill, publish_all, stop, working
 from fixtures.shop import SHIPPED, OrderPlaced, placed
 from fixtures.stores import open_store
@@ -40,6 +40,17 @@ async def test_a_handler_is_given_what_the_log_holds(kafka: Kafka, store: EventS
     await publish_all(kafka, store)
     await project_all(kafka, store, projection=watching)
     assert seen == await store.read_stream("order-1", of=OrderPlaced).to_list()
+
+
+async def test_a_topic_may_carry_categories_that_it_does_not_want(kafka: Kafka, store: EventStore) -> None:
+    orders = Projection("sales", setup=sales.setup, categories=["order"])
+    orders.on(OrderPlaced)(count)
+    for _ in range(2):
+        for stream_id in ("order-0", "note-0"):
+            await store.append(stream_id, [placed()], expected_version=ANY)
+    await publish_all(kafka, store, categories=["order", "note"], topic="order")
+    await project_all(kafka, store, projection=orders)
+    assert await counted(store) == each(1, 2)
 
 
 async def test_events_arrive_while_it_runs(kafka: Kafka, store: EventStore) -> None:
