@@ -129,7 +129,7 @@ async def test_a_rebuild_beside_open_transactions_loses_none_of_their_appends(
                 rebuilding = asyncio.create_task(rebuild(store, projection))
                 await eventually_waiting(connection, "%LOCK TABLE%")
                 appending = asyncio.create_task(store.append("order-2", [placed(3, "b")], expected_version=NO_STREAM))
-                await eventually_waiting(connection, "%.append(%")
+                await eventually_waiting(connection, "%.append_one(%")
             await rebuilding
             await appending
 

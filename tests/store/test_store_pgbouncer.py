@@ -45,10 +45,11 @@ async def test_aggregates_leases_and_followers_work_behind_pgbouncer(pooled: Eve
     async with Leases(pooled.database).holding("work") as lease:
         assert lease.epoch == 1
         assert await Leases(pooled.database).try_acquire("work", "another") is None
-    batch = await LogFollower(pooled.log, Checkpoint()).next_now()
+    follower, read = LogFollower(pooled.log, Checkpoint()), 0
+    while batch := await follower.next_now():
+        read += len(batch.events)
 
-    assert batch is not None
-    assert len(batch.events) == 20
+    assert read == 20
 
 
 async def test_another_default_isolation_changes_nothing_behind_pgbouncer_either(
