@@ -105,7 +105,7 @@ class GroupWorker:
                 name=self._group.checkpoint_name,
             )
             packed = await stack.enter_async_context(aclosing(packer.parts(follower)))
-            parts = await stack.enter_async_context(one_ahead(packed))
+            parts = await stack.enter_async_context(one_ahead(packed, lambda _: follower.behind > 0))
             await stack.enter_async_context(running(tenure.mirror.keep()))
             self.progress.reached(start.position)
             self.progress.enter("working")

@@ -14,7 +14,7 @@ from eventstore.outbox.routing import ByFunction, ByType, Route, Topic
 from eventstore.topics import TOPIC_NAMES, is_topic_name
 
 DEFAULT_PARTITIONS: Final = 8
-DEFAULT_BATCH: Final = 1000
+DEFAULT_BATCH: Final = 4000
 DEFAULT_MAX_PARKED: Final = 100
 LARGEST_MAX_PARKED: Final = 1000
 """The parked streams are part of each cursor record, which must stay below what its topic accepts."""

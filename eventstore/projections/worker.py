@@ -87,7 +87,7 @@ class ProjectionWorker:
             wanted = LogRange(self._projection.categories, runner.event_types)
             perseverance = Perseverance(runner, self._runs, on_done=self._note_done)
             follower = LogFollower(self._store.log, checkpoint, wanted=wanted, batch=BATCH, name=self._name)
-            async with one_ahead(follower) as batches:
+            async with one_ahead(follower, lambda batch: batch.behind > 0) as batches:
                 async for batch in batches:
                     await perseverance.apply(LogStretch(self._name, batch.events, checkpoint, batch.checkpoint, BATCH))
                     checkpoint = batch.checkpoint

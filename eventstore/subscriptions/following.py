@@ -114,6 +114,11 @@ class LogFollower:
         self._settled = False
         self._ask_anyway_at = 0.0
 
+    @property
+    def behind(self) -> int:
+        """How many positions lie between what was read and the last mark: there is more to read at once."""
+        return self._mark.position - self._read_up_to
+
     def __aiter__(self) -> AsyncIterator[Batch]:
         return self
 
@@ -155,7 +160,7 @@ class LogFollower:
             self._size.learn(page.events)
             self._read_up_to, self._event_id = page.last_position, page.last_event_id
             checkpoint = Checkpoint(page.last_position, page.last_event_id, self._epoch)
-            return Batch(page.events, checkpoint, self._mark.position - page.last_position)
+            return Batch(page.events, checkpoint, self.behind)
         return None
 
     async def _raise_mark(self) -> bool:
