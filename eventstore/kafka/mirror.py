@@ -11,15 +11,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from eventstore.errors import LogMismatchError
+from eventstore.errors import LeaseLostError, LogMismatchError
 from eventstore.kafka.answers import closed
 from eventstore.subscriptions import Checkpoints
 
 if TYPE_CHECKING:
-    from eventstore.db import Database
-    from eventstore.db.database import ConnectionSession
+    from eventstore.db import Database, Session
     from eventstore.kafka.cursor import Cursor, Parked
     from eventstore.outbox import Group
     from eventstore.subscriptions import Checkpoint
@@ -96,10 +95,18 @@ class Mirror:
         self._written = latest.checkpoint
 
     async def _write_with_parked(self, latest: Cursor) -> None:
-        async with self._database.transaction() as session:
-            if latest.checkpoint.position:
-                await Checkpoints(session).advance(self._name, since=self._written, to=latest.checkpoint)
-            await write_parked(session, self._group_name, latest.parked)
+        to, since = latest.checkpoint, self._written
+        if not to.position:
+            await write_parked(self._database, self._group_name, latest.parked)
+        elif (
+            await self._database.fetchrow(
+                "save_mirror",
+                *(self._name, to.position, to.event_id, to.epoch, since.position),
+                *(self._group_name, *_columns(latest.parked)),
+            )
+            is None
+        ):
+            raise LeaseLostError(self._name)
         self._written_parked = latest.parked
 
     async def settle(self) -> None:
@@ -107,15 +114,17 @@ class Mirror:
         await closed(self.write())
 
 
-async def write_parked(session: ConnectionSession, name: str, parked: Mapping[str, Parked]) -> None:
+async def write_parked(session: Session, name: str, parked: Mapping[str, Parked]) -> None:
     """Let the copy of what a group holds back be this."""
+    await session.fetch("note_parked", name, *_columns(parked))
+
+
+def _columns(parked: Mapping[str, Parked]) -> list[list[Any]]:
     held = parked.values()
-    await session.fetch(
-        "note_parked",
-        name,
+    return [
         list(parked),
         [one.position for one in held],
         [one.stream_version for one in held],
         [one.reason for one in held],
         [datetime.fromisoformat(one.since) for one in held],
-    )
+    ]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from eventstore import EventStore, Publisher, by_function
+from eventstore.db import Database
 from eventstore.errors import (
     ConfigurationError,
     MessageTooLargeError,
@@ -16,10 +17,12 @@ from eventstore.errors import (
     UnroutableEventError,
 )
 from eventstore.kafka import KafkaPublisher
-from eventstore.kafka.cursor import Parked, read_cursor
+from eventstore.kafka.cursor import Cursor, Parked, read_cursor
+from eventstore.kafka.mirror import Mirror
 from eventstore.kafka.repairing import unpark
 from eventstore.outbox import Route
 from eventstore.streams import ANY
+from eventstore.subscriptions import Checkpoint, Checkpoints
 from fixtures.kafka_tools import WITHIN, Kafka, eventually, publish_all, working
 from fixtures.shop import SHIPPED, placed
 
@@ -84,6 +87,27 @@ async def test_what_is_parked_is_copied_to_postgres_for_display(narrow: Kafka, s
     await widen(narrow)
     await unpark(store, narrow.declaration(**parking()), narrow.settings, "order-1")
     assert await store.database.fetch("list_parked_by_publishers", ["orders"]) == []
+
+
+async def test_the_copy_moves_with_the_checkpoint_in_one_statement(
+    kafka: Kafka, store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is frozen between two statements would keep its heir from moving the checkpoint."""
+    await append(store, "order-1", placed())
+    (event,) = await store.read_all().to_list()
+    (group,) = kafka.declaration().all_groups()
+    cursor = Cursor(
+        Checkpoint(int(str(event.position)), event.event_id, 1),
+        parked={"order-9": Parked(1, 1, "too large", "2024-01-01T00:00:00+00:00")},
+    )
+    mirror = await Mirror.found(store.database, group)
+    monkeypatch.delattr(Database, "transaction")
+    mirror.note(cursor)
+    await mirror.write()
+
+    (row,) = await store.database.fetch("list_parked_by_publishers", ["orders"])
+    assert row[1] == "order-9"
+    assert await Checkpoints(store.database).load(group.checkpoint_name) == cursor.checkpoint
 
 
 async def test_once_it_fits_the_whole_stream_is_sent_in_order_and_no_longer_parked(

@@ -11,6 +11,34 @@ SELECT $1, * FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::text[], $6:
        SET first_position = excluded.first_position, stream_version = excluded.stream_version,
            reason = excluded.reason, parked_at = excluded.parked_at
 
+-- name: save_mirror
+-- Move a publisher's (or group's) checkpoint $1 as save_checkpoint does, and let the copy of its parked streams, under its
+-- name $6, say what its cursor says. All in one statement: whoever is frozen between two would hold a lock on the
+-- checkpoint, and its heir could not move it.
+WITH moved AS (
+    INSERT INTO {schema}.checkpoints AS kept (name, global_position, event_id, epoch)
+    SELECT $1, $2, $3, $4
+     WHERE ($5::bigint = 0 OR EXISTS (SELECT FROM {schema}.checkpoints WHERE name = $1))
+       AND ($3::uuid IS NULL OR EXISTS (SELECT FROM {schema}.events WHERE global_position = $2 AND event_id = $3))
+        ON CONFLICT (name) DO UPDATE
+           SET global_position = excluded.global_position, event_id = excluded.event_id, epoch = excluded.epoch,
+               updated_at = clock_timestamp()
+         WHERE kept.global_position = $5 AND kept.epoch <= excluded.epoch
+    RETURNING global_position
+), gone AS (
+    DELETE FROM {schema}.publisher_parked
+     WHERE name = $6 AND stream_id <> ALL ($7::text[]) AND EXISTS (SELECT FROM moved)
+), held AS (
+    INSERT INTO {schema}.publisher_parked (name, stream_id, first_position, stream_version, reason, parked_at)
+    SELECT $6, one.*
+      FROM unnest($7::text[], $8::bigint[], $9::bigint[], $10::text[], $11::timestamptz[]) AS one
+     WHERE EXISTS (SELECT FROM moved)
+        ON CONFLICT (name, stream_id) DO UPDATE
+           SET first_position = excluded.first_position, stream_version = excluded.stream_version,
+               reason = excluded.reason, parked_at = excluded.parked_at
+)
+SELECT global_position FROM moved
+
 -- name: list_parked_by_publishers
 -- What publishers (by the names of their groups) hold back: the stream, its first held event, and how many it is by now.
 SELECT p.name, p.stream_id, p.first_position, p.stream_version, p.reason, p.parked_at, held.events
