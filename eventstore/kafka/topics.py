@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from eventstore.errors import MissingTopicError, TopicConfigurationError, UnavailableError
 from eventstore.kafka.answers import answer, closed, connected, failure, translated
+from eventstore.lifecycle import Backoff
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -140,9 +142,17 @@ class Topics:
                 if getattr(error, "retriable", False):
                     raise UnavailableError(f"Kafka failed: {error.__name__} (creating {name!r})")
                 raise TopicConfigurationError(name, f"the broker refuses to create it: {error.__name__} {message}")
-        topic = await self.find(name)
-        if topic is None:
-            raise UnavailableError(f"Kafka has created the topic {name!r}, but does not list it yet")
+        return await self._listed(name)
+
+    async def _listed(self, name: str) -> Topic:
+        """Return a topic that was made, once the broker that is asked has heard of it from its controller."""
+        backoff = Backoff(first=0.02, most=0.2)
+        try:
+            async with asyncio.timeout(self._within):
+                while (topic := await self.find(name)) is None:
+                    await backoff.wait()
+        except TimeoutError:
+            raise UnavailableError(f"Kafka has created the topic {name!r}, but does not list it yet") from None
         return topic
 
     async def _settings_of(self, name: str) -> Mapping[str, str]:
