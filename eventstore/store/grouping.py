@@ -207,44 +207,20 @@ class GroupingAppender:
         answered = list(zip(batch, outcomes, strict=True))
         busy: list[Pending] = []
         known: list[Pending] = []
-        reached: dict[str, int] = {}
         for pending, outcome in answered:
-            if outcome.kind in {"appended", "wrong_version"}:
-                reached[pending.request.stream_id] = outcome.version
             if outcome.kind == "wrong_version":
-                _lose(pending, outcome.version)
+                request = pending.request
+                _refuse(pending, WrongExpectedVersionError(request.stream_id, request.expected, outcome.version))
             elif outcome.kind == "busy":
                 busy.append(pending)
             elif outcome.kind == "ids_known":
                 known.append(pending)
-        rivals: list[tuple[Pending, int]] = []
-        for stream_id in set(_by_stream(batch)).difference(_by_stream(busy), _by_stream(known)):
-            version = reached[stream_id]
-            rivals += [(pending, version) for pending in self._queue.open(stream_id, version)]
-        self._tell_rivals(rivals)
-        if rivals:
-            self._loop.call_soon(self._tell_winners, answered)
-        else:
-            self._tell_winners(answered)
-        self._start_lane()
-        self._one_by_one(known)
-        self._step_aside(busy)
-
-    def _tell_rivals(self, rivals: Sequence[tuple[Pending, int]]) -> None:
-        """Tell those who have lost without being sent, the first one a turn earlier.
-
-        So it goes out before they have made up their minds again: they do so while the server works.
-        """
-        for number, (pending, version) in enumerate(rivals):
-            if number == 0:
-                _lose(pending, version)
-            else:
-                self._loop.call_soon(_lose, pending, version)
-
-    def _tell_winners(self, answered: Iterable[tuple[Pending, AppendOutcome]]) -> None:
         for pending, outcome in answered:
             if outcome.kind == "appended" and not pending.answer.done():
                 pending.answer.set_result(appended(pending.request, outcome))
+        self._open({pending.request.stream_id for pending in batch}.difference(_by_stream(busy), _by_stream(known)))
+        self._one_by_one(known)
+        self._step_aside(busy)
 
     def _open(self, streams: Iterable[str]) -> None:
         for stream_id in streams:
@@ -311,11 +287,6 @@ class GroupingAppender:
 def _refuse(pending: Pending, error: Exception) -> None:
     if not pending.answer.done():
         pending.answer.set_exception(error)
-
-
-def _lose(pending: Pending, version: int) -> None:
-    request = pending.request
-    _refuse(pending, WrongExpectedVersionError(request.stream_id, request.expected, version))
 
 
 def _by_stream(batch: Sequence[Pending]) -> dict[str, list[Pending]]:

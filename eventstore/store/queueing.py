@@ -47,12 +47,6 @@ class Pending:
         self.weight = sum([len(event.data) + len(event.metadata or "") for event in request.events], _OVERHEAD)
         self.is_sent = False
 
-    @property
-    def version(self) -> int | None:
-        """The only version that its stream may have; None when it is content with several, or may be a repetition."""
-        request = self.request
-        return None if request.expected_wire < 0 or request.look_up_ids else request.expected_wire
-
 
 class AppendQueue:
     """Appends by stream, streams in the order in which they began to wait, and batches of them."""
@@ -96,8 +90,8 @@ class AppendQueue:
     def take(self, streams: int) -> list[Pending]:
         """Return the next batch, the appends to at most so many streams, and close those.
 
-        All that waits for a stream goes together, as far as the batch's limits and rivals allow: nobody is always a
-        batch too late. Appends whose callers have gone are dropped.
+        All that waits for a stream goes together, as far as the batch's limits allow: callers that compete for it then
+        meet each other, and nobody is always a batch too late. Appends whose callers have gone are dropped.
         """
         batch: list[Pending] = []
         weight = 0
@@ -121,20 +115,11 @@ class AppendQueue:
             streams -= 1
         return batch
 
-    def open(self, stream_id: str, reached: int = 0) -> list[Pending]:
-        """Let a closed stream's appends go out again, without those that cannot win any more, which are returned.
-
-        Args:
-            stream_id: The stream.
-            reached: A version that it is known to have reached.
-        """
+    def open(self, stream_id: str) -> None:
+        """Let a closed stream's appends go out again."""
         behind = self._behind.pop(stream_id)
-        lost = [pending for pending in behind if (version := pending.version) is not None and version < reached]
-        for pending in lost:
-            del behind[pending]
         if behind:
             self._ready[stream_id] = behind
-        return lost
 
     def put_back(self, stream_id: str, pending: Sequence[Pending]) -> None:
         """Return a closed stream's appends to their place, the first among those that stayed behind."""
@@ -146,14 +131,9 @@ def _together(waiting: Sequence[Pending]) -> Sequence[Pending]:
     """Return how many of a stream's appends can share a call.
 
     One that looks up its ids is the only one to its stream: it has to see those before it, those after it have to see
-    it, and a call's statements see only what was there when it began. Of rivals, who expect the same version, the first
-    goes alone: if it wins, the others have lost, and that need not be asked.
+    it, and a call's statements see only what was there when it began.
     """
-    expected = set[int]()
     for count, pending in enumerate(waiting):
-        version = pending.version
-        if pending.request.look_up_ids or version in expected:
+        if pending.request.look_up_ids:
             return waiting[: max(count, 1)]
-        if version is not None:
-            expected.add(version)
     return waiting

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventstore import ANY, STREAM_EXISTS
 from eventstore.lifecycle import Budget
 from eventstore.store import AppendRequest
 from eventstore.store.queueing import BATCH_APPENDS, BATCH_BYTES, AppendQueue, Pending
@@ -33,8 +32,8 @@ class Event:
         self.metadata = None
 
 
-def pending(stream: str, *, look_up_ids: bool = False, size: int = 10, expected: int = ANY.value) -> Pending:
-    request = AppendRequest(stream, expected, expected, cast("Any", [Event(size)]), look_up_ids)
+def pending(stream: str, *, look_up_ids: bool = False, size: int = 10) -> Pending:
+    request = AppendRequest(stream, 0, 0, cast("Any", [Event(size)]), look_up_ids)
     return Pending(request, cast("Any", Answer()))
 
 
@@ -178,55 +177,6 @@ def test_who_left_while_its_stream_was_held_is_not_put_back() -> None:
     queue.open("s")
 
     assert queue.take(1) == [ones[0], ones[2]]
-
-
-def queued(*expected: int) -> tuple[AppendQueue, list[Pending]]:
-    """Return a queue with an append for each expected version, all to one stream."""
-    queue, ones = AppendQueue(), [pending("s", expected=version) for version in expected]
-    for one in ones:
-        queue.put(one)
-    return queue, ones
-
-
-def test_of_rivals_the_first_goes_and_the_others_have_lost_when_it_has_won() -> None:
-    queue, ones = queued(4, 4, 4)
-
-    assert queue.take(1) == ones[:1]
-    assert queue.open("s", reached=5) == ones[1:]
-    assert queue.take(1) == []
-
-
-def test_rivals_go_one_after_the_other_where_none_has_won() -> None:
-    queue, ones = queued(4, 4)
-
-    assert queue.take(1) == ones[:1]
-    assert queue.open("s", reached=3) == []
-    assert queue.take(1) == ones[1:]
-
-
-def test_who_expects_what_the_stream_comes_to_is_no_rival() -> None:
-    queue, ones = queued(4, 5, ANY.value, 6)
-
-    assert queue.take(1) == ones
-
-
-@pytest.mark.parametrize("content", [ANY.value, STREAM_EXISTS.value, 5, 6])
-def test_who_can_still_win_stays(content: int) -> None:
-    queue, ones = queued(4, 4, content)
-
-    queue.take(1)
-    assert queue.open("s", reached=5) == ones[1:2]
-    assert queue.take(1) == ones[2:]
-
-
-def test_who_may_be_a_repetition_has_not_lost_before_it_was_looked_for() -> None:
-    queue, ones = queued(4)
-    ones.append(pending("s", expected=4, look_up_ids=True))
-    queue.put(ones[1])
-
-    queue.take(1)
-    assert queue.open("s", reached=5) == []
-    assert queue.take(1) == ones[1:]
 
 
 # --- back-pressure ---------------------------------------------------------------------------------------------------
