@@ -20,8 +20,7 @@ COMMENT ON FUNCTION {schema}.slice_of IS
 -- --- tables --------------------------------------------------------------------------------------------------------
 
 CREATE TABLE {schema}.streams (
-    stream_id  text COLLATE "C" NOT NULL,
-    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    stream_id text COLLATE "C" NOT NULL,
     CONSTRAINT streams_pkey PRIMARY KEY (stream_id)
 );
 

@@ -163,6 +163,7 @@ async def test_recorded_times_are_kept_and_never_fall(store: EventStore) -> None
     times = [BEGIN, BEGIN, BEGIN + timedelta(days=1)]
     await import_events(store, [ImportedEvent("order-1", placed(), recorded_at=time) for time in times], name="a")
     assert [event.recorded_at for event in await log(store)] == times
+    assert [(info.created_at, info.updated_at) async for info in store.list_streams()] == [(times[0], times[-1])]
 
     with pytest.raises(ImportRowError, match="recorded_at is earlier"):
         await import_events(store, [ImportedEvent("order-1", placed(), recorded_at=BEGIN)], name="b")

@@ -137,8 +137,10 @@ SELECT event_id FROM {schema}.events WHERE global_position = $1
 
 -- name: stream_info
 -- One stream at a glance.
-SELECT s.stream_id, {schema}.category_of(s.stream_id) AS category, last.stream_version, s.created_at, last.recorded_at
+SELECT s.stream_id, {schema}.category_of(s.stream_id) AS category, last.stream_version,
+       first.recorded_at AS created_at, last.recorded_at
   FROM {schema}.streams s
+  JOIN {schema}.events first ON first.stream_id = s.stream_id AND first.stream_version = 1
  CROSS JOIN LATERAL (
     SELECT stream_version, recorded_at FROM {schema}.events e
      WHERE e.stream_id = s.stream_id ORDER BY stream_version DESC LIMIT 1
@@ -147,8 +149,10 @@ SELECT s.stream_id, {schema}.category_of(s.stream_id) AS category, last.stream_v
 
 -- name: list_streams
 -- Streams in the order of their ids, after one, perhaps of one category.
-SELECT s.stream_id, {schema}.category_of(s.stream_id) AS category, last.stream_version, s.created_at, last.recorded_at
+SELECT s.stream_id, {schema}.category_of(s.stream_id) AS category, last.stream_version,
+       first.recorded_at AS created_at, last.recorded_at
   FROM {schema}.streams s
+  JOIN {schema}.events first ON first.stream_id = s.stream_id AND first.stream_version = 1
  CROSS JOIN LATERAL (
     SELECT stream_version, recorded_at FROM {schema}.events e
      WHERE e.stream_id = s.stream_id ORDER BY stream_version DESC LIMIT 1
