@@ -88,6 +88,9 @@ def _check_text(text: str) -> None:
         raise InvalidStreamIdError(text, f"it takes {size} bytes, at most {MAX_STREAM_ID_BYTES} are allowed")
 
 
+_WRITTEN_OR_NOT: Final = (str, StreamId)
+
+
 def checked_stream_id(stream_id: str | StreamId) -> str:
     """Return the written form of a stream id of a store without tenants.
 
@@ -95,7 +98,7 @@ def checked_stream_id(stream_id: str | StreamId) -> str:
         InvalidStreamIdError: It is not of the form `category-key`, or it names a tenant.
         InvalidArgumentError: It is neither a string nor a `StreamId`.
     """
-    if not isinstance(stream_id, str | StreamId):
+    if not isinstance(stream_id, _WRITTEN_OR_NOT):
         raise InvalidArgumentError(f"a stream id is a string or a StreamId, not {type(stream_id).__qualname__}")
     return _checked(stream_id)
 

@@ -17,6 +17,7 @@ pytest_plugins = [
     "fixtures.campaigns",
     "fixtures.parking",
     "fixtures.kafka",
+    "fixtures.kafka_cluster",
     "fixtures.relay",
     "fixtures.stores",
     "fixtures.own_postgres",

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from eventstore.errors import StreamGapError, UnreadableRecordError
 from eventstore.kafka.dead_letters import DeadLetter
-from eventstore.kafka.places import NOWHERE
 from eventstore.outbox.cloudevents import Arrived, NotAnEventError, glance, read_event
 
 if TYPE_CHECKING:
@@ -96,8 +95,7 @@ class KafkaStretch:
         Raises:
             LeaseLostError: Somebody else has moved on in a partition.
         """
-        for partition, offset in self.offsets.items():
-            await self.places.move(session, partition, since=self.since.get(partition, NOWHERE), to=offset)
+        await self.places.move(session, self.offsets, since=self.since)
         await self.places.note_versions(session, self.versions)
 
     def split(self, count: int) -> tuple[KafkaStretch, KafkaStretch]:

@@ -165,8 +165,7 @@ class Feed:
             return
         self._note_again_at = now + _NOTE_AGAIN
         async with self._runner.transaction() as session:
-            for partition, place in passed.items():
-                await self._places.move(session, partition, since=self._stored[partition], to=place)
+            await self._places.move(session, passed, since=self._stored)
         self._stored = {**self._stored, **passed}
 
     def _settled(self) -> int:

@@ -2,8 +2,8 @@
 
     starting: the group is taken over (see `taking_over`); from here on everybody older is fenced
         v
-    working: one transaction after the other, each with its records and the cursor; the next part is fetched and
-        |    packed meanwhile; after each commit the mirror follows
+    working: one transaction after the other, each with its records and the cursor; the next part is packed and the
+        |    one after it fetched meanwhile; after the commits the mirror follows
         |-- any error or time-out --> the producer is given up, back off, start over with the lease
         '-- what no retry can mend (a missing topic, a message too large, lost records) --> it ends with that
 
@@ -104,8 +104,9 @@ class GroupWorker:
                 batch=stretch_of(self._group),
                 name=self._group.checkpoint_name,
             )
-            packed = await stack.enter_async_context(aclosing(packer.parts(follower)))
-            parts = await stack.enter_async_context(one_ahead(packed, lambda _: follower.behind > 0))
+            batches = await stack.enter_async_context(one_ahead(follower, lambda batch: batch.behind > 0))
+            packed = await stack.enter_async_context(aclosing(packer.parts(batches)))
+            parts = await stack.enter_async_context(one_ahead(packed, lambda _: batches.is_ahead))
             await stack.enter_async_context(running(tenure.mirror.keep()))
             self.progress.reached(start.position)
             self.progress.enter("working")

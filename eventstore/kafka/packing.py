@@ -1,12 +1,15 @@
 """From the log to record batches: the hot path of publishing, a few microseconds an event.
 
-Everything here happens while the transaction before is under way, and nothing of it is sent yet.
+Everything here happens while the transaction before is under way, and nothing of it is sent yet. That transaction is a
+conversation with the broker in half a dozen steps: packing gives way to it again and again, or it would stand still
+while a part is packed, and the next part would then wait for it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
     from eventstore.codec import StoredEvent
     from eventstore.kafka.topics import Topics
     from eventstore.outbox import Group, Headers
-    from eventstore.subscriptions import LogFollower
+    from eventstore.subscriptions import Batch
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +46,9 @@ MAX_BATCH_BYTES: Final = 1024 * 1024
 
 TRANSACTION_BYTES: Final = 16 * 1024 * 1024
 """Payload after which a transaction is closed though the batch goes on: it must be acknowledged within seconds."""
+
+TURN: Final = 64
+"""Events packed at a stretch, a millisecond's work: the transaction that is under way meanwhile has its turns."""
 
 _REMEMBERED: Final = 16_384
 """Streams whose way is kept, at some 700 bytes each: working it out takes 10 microseconds, more than the rest."""
@@ -131,8 +137,11 @@ class Packer:
         for name in {**self._partitions, **dict.fromkeys(self._publisher.topics())}:
             await self._lanes_of(name)
 
-    async def parts(self, follower: LogFollower) -> AsyncGenerator[Part, None]:
+    async def parts(self, batches: AsyncIterator[Batch]) -> AsyncGenerator[Part, None]:
         """Yield what is to be published, one transaction after the other, as the log grows.
+
+        Args:
+            batches: The log, from the cursor on.
 
         Raises:
             MessageTooLargeError: The next event is larger than its topic accepts, and the publisher is to halt then;
@@ -142,7 +151,7 @@ class Packer:
             TooManyUnpublishedStreamsError: The next event's stream would be parked, one more than may be.
             CursorTooLargeError: The cursor would outgrow its topic with the next event's topic, or its stream parked.
         """
-        async for batch in follower:
+        async for batch in batches:
             async with aclosing(self.split(batch.events, batch.checkpoint)) as parts:
                 async for part in parts:
                     yield part
@@ -159,7 +168,9 @@ class Packer:
         """
         draft, last, parked = Draft(), None, self._parked
         by_type = not self._publisher.keeps_streams_whole
-        for event in events:
+        for number, event in enumerate(events, 1):
+            if not number % TURN:
+                await asyncio.sleep(0)
             if parked and event.stream_id in parked:
                 last = event
                 continue

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Range: TypeAlias = tuple[int, int]
 """The first offset that a partition holds, and the next one that it will."""
 
-NOWHERE: Final = -1
+_NOWHERE: Final = -1
 """The place before the first one that is written down."""
 
 _IDENTITY: Final = """
@@ -73,16 +73,33 @@ class Places:
         checkpoints = Checkpoints(self._database)
         return min([(await checkpoints.load(publisher_checkpoint(name))).position for name in publishers])
 
-    async def move(self, session: Session, partition: TopicPartition, *, since: int, to: int) -> None:
-        """Move on in a partition, inside the transaction that changes the read model.
+    async def move(
+        self, session: Session, to: Mapping[TopicPartition, int], *, since: Mapping[tuple[str, int], int]
+    ) -> None:
+        """Move on in partitions, inside the transaction that changes the read model.
+
+        Args:
+            session: The transaction.
+            to: The next offsets now.
+            since: The next offsets before, of the partitions that were begun.
 
         Raises:
-            LeaseLostError: Somebody else has moved on in it: this transaction must not commit.
+            LeaseLostError: Somebody else has moved on in one of them: this transaction must not commit.
         """
-        place = (partition.topic, partition.partition, to, since, self._topic_ids.get(partition.topic))
-        moved = await session.fetchrow("save_kafka_offset", self._consumer, *place)
-        if moved is None:
-            raise LeaseLostError(f"{self._consumer} {partition.topic}/{partition.partition}")
+        if not to:
+            return
+        topics = [partition.topic for partition in to]
+        moved = await session.fetchrow(
+            "save_kafka_offsets",
+            self._consumer,
+            topics,
+            [partition.partition for partition in to],
+            list(to.values()),
+            [since.get(partition, _NOWHERE) for partition in to],
+            [self._topic_ids.get(topic) for topic in topics],
+        )
+        if moved is None or moved[0] < len(to):
+            raise LeaseLostError(f"{self._consumer} in {', '.join(sorted(set(topics)))}")
 
     async def note_versions(self, session: Session, versions: Mapping[str, int]) -> None:
         """Note the last versions taken in, inside the transaction that changes the read model."""
@@ -116,11 +133,12 @@ class Places:
             for topic, partition, offset in await session.fetch("load_kafka_offsets", self._consumer)
         }
         known = dict(await self._pairs("load_kafka_topic_ids", self._consumer))
+        again: dict[TopicPartition, int] = {}
         for partition, (first, end) in ranges.items():
-            place = stored.get(partition, NOWHERE)
             topic_id = self._topic_ids.get(partition.topic)
-            if not first <= place <= end or known.get(partition.topic, topic_id) != topic_id:
-                await self.move(session, partition, since=place, to=first)
+            if not first <= stored.get(partition, _NOWHERE) <= end or known.get(partition.topic, topic_id) != topic_id:
+                again[partition] = first
+        await self.move(session, again, since=stored)
         checkpoint = await Checkpoints(session).load(self._consumer)
         if checkpoint.position:
             await session.fetch("delete_kafka_streams", self._consumer)

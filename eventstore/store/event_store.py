@@ -182,7 +182,7 @@ class EventStore(Operations):
         request = self._request(stream_id, events, expected_version, metadata)
         _check_timeout(timeout)
         self._check_open(request.stream_id)
-        if self.hooked_types.isdisjoint([event.event_type for event in request.events]):
+        if not self.hooked_types or self.hooked_types.isdisjoint([event.event_type for event in request.events]):
             result = await self._appender.append(request, timeout)
         else:
             try:

@@ -102,10 +102,12 @@ class Mark(NamedTuple):
     Attributes:
         position: Nothing can appear late up to here.
         run: The run of the server that said so: on another one it says nothing.
+        drawn: The last position handed out by then, or a little later.
     """
 
     position: int
     run: str | None = None
+    drawn: int = 0
 
 
 class StoredSnapshot(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, overload
 
 from pydantic import BaseModel
 from typing_extensions import TypeForm
@@ -29,6 +29,8 @@ T = TypeVar("T")
 R_co = TypeVar("R_co", covariant=True)
 R = TypeVar("R")
 
+_NO_SEQUENCES: Final = (BaseModel, NewEvent, str, bytes)
+"""What could be taken for a sequence of events by mistake."""
 
 LoadListener = Callable[[str, int, float, bool], None]
 """Hears of a loaded aggregate: its stream, the events replayed, and the seconds it took."""
@@ -110,7 +112,7 @@ class Operations(ABC):
         """Check and encode an append; everything wrong with it is said here, before anything is sent."""
         stream = checked_stream_id(stream_id)
         expected = wire_version(expected_version)
-        if isinstance(events, BaseModel | NewEvent | str | bytes) or not isinstance(events, Sequence):
+        if type(events) is not list and (isinstance(events, _NO_SEQUENCES) or not isinstance(events, Sequence)):
             raise InvalidArgumentError(f"events is a sequence: pass [event], not a bare {type(events).__qualname__}")
         if not events:
             raise EmptyAppendError(stream)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from itertools import chain, groupby
+from itertools import chain, groupby, repeat
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import UUID
@@ -117,18 +117,12 @@ class PostgresLog:
     async def read_all(self, wanted: LogRange, after: int, up_to: int, limit: int) -> LogPage:
         """Return the wanted ones among the next `limit` events after a position."""
         if wanted == _EVERYTHING:  # half of the server's work: no page that is looked through a second time
-            events = _stored(await self._session.fetch("read_everything", after, up_to, limit))
-            last = events[-1] if events else None
-            return LogPage(events, last and last.position, last and last.event_id, full=len(events) == limit)
-        rows = await self._session.fetch("read_all", after, up_to, limit, *_filter(wanted))
-        if not rows:
-            return LogPage([], None, None, full=False)
-        return LogPage(
-            _stored(row[1:] for row in rows if row[0]),
-            last_position=rows[-1][1],
-            last_event_id=rows[-1][4],
-            full=rows[-1][1] < up_to,
-        )
+            rows = await self._session.fetch("read_everything", after, up_to, limit)
+            is_full = len(rows) == limit
+        else:
+            rows = await self._session.fetch("read_all", after, up_to, limit, *_filter(wanted))
+            is_full = bool(rows) and rows[-1][0] < up_to
+        return _page(rows, full=is_full)
 
     async def settled(self) -> Mark:
         """Return how far the log is settled, with the run of the server that says so.
@@ -136,10 +130,10 @@ class PostgresLog:
         Raises:
             NotPrimaryError: It is a replica.
         """
-        mark, run, is_replica = cast("Sequence[Any]", await self._session.fetchrow("settled"))
+        *mark, is_replica = cast("Sequence[Any]", await self._session.fetchrow("settled"))
         if is_replica:
             raise NotPrimaryError
-        return Mark(mark, run)
+        return Mark(*mark)
 
     async def read_on(self, wanted: LogRange, after: int, event_id: UUID | None, up_to: Mark, limit: int) -> LogPage:
         """Return the wanted ones among the next `limit` events behind an event, which is read with them.
@@ -147,28 +141,23 @@ class PostgresLog:
         Raises:
             NotOnLogError: The event is not there, or the server is not the one that gave the mark.
         """
-        position, run = up_to
-        wants_everything = wanted == _EVERYTHING
-        if wants_everything:
-            rows = await self._session.fetch("read_everything_on", after, position, limit + (after > 0), run)
+        position, run, _ = up_to
+        limit += after > 0
+        if wanted == _EVERYTHING:
+            rows = await self._session.fetch("read_everything_on", after, position, limit, run)
         else:
-            rows = await self._session.fetch("read_on", after, position, limit + (after > 0), *_filter(wanted), run)
-        at, its_id = (0, 3) if wants_everything else (1, 4)
-        if rows and rows[0][at] == after:
+            rows = await self._session.fetch("read_on", after, position, limit, *_filter(wanted), run)
+        if rows and rows[0][0] == after:
             first, *rows = rows
-            if event_id not in (None, first[its_id]):
+            if event_id not in (None, first[3]):
                 raise NotOnLogError
         elif event_id is not None:
             raise NotOnLogError
-        if not rows:
-            if event_id is None:  # nothing came that shows who answered
-                answering = await self._session.fetchrow("server_run")
-                if answering is None or answering[0] != run:
-                    raise NotOnLogError
-            return LogPage([], None, None, full=False)
-        last = rows[-1]
-        events = _stored(rows if wants_everything else (row[1:] for row in rows if row[0]))
-        return LogPage(events, last[at], last[its_id], full=last[at] < position)
+        if not rows and event_id is None:  # nothing came that shows who answered
+            answering = await self._session.fetchrow("server_run")
+            if answering is None or answering[0] != run:
+                raise NotOnLogError
+        return _page(rows, full=bool(rows) and rows[-1][0] < position)
 
     async def event_at(self, position: int) -> UUID | None:
         """Return the id of the event at a position."""
@@ -259,7 +248,16 @@ def _filter(wanted: LogRange) -> Sequence[Any]:
 
 
 def _stored(rows: Iterable[Sequence[Any]]) -> list[StoredEvent]:
-    return list(map(StoredEvent._make, rows))
+    """Return rows as events, without a Python call for each."""
+    return list(map(tuple.__new__, repeat(StoredEvent), rows))
+
+
+def _page(rows: Sequence[Sequence[Any]], *, full: bool) -> LogPage:
+    """Return a stretch of the log; its last event comes without a type if it is not wanted."""
+    if not rows:
+        return LogPage([], None, None, full=False)
+    last = rows[-1]
+    return LogPage(_stored(rows if last[4] is not None else rows[:-1]), last[0], last[3], full)
 
 
 def _fold(rows: Sequence[Sequence[Any]]) -> StoredFold:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from eventstore.errors import CodecError
@@ -37,6 +38,8 @@ SLICE: Final = 32
 """Stored events decoded at a time."""
 PAGE_BYTES: Final = 2 * 1024 * 1024
 """What a page may hold, judged by the size of the events before it."""
+
+_data = attrgetter("data")
 
 _GROWTH: Final = 8
 _AROUND: Final = 200
@@ -275,7 +278,7 @@ class PageSize:
         """Look at a page that came."""
         if page:
             self._is_known = True
-            mean = sum(len(stored.data) for stored in page) // len(page) + _AROUND
+            mean = sum(map(len, map(_data, page))) // len(page) + _AROUND
             self.rows = max(1, min(self._bytes // mean, self.rows * _GROWTH, self._most))
         elif not self._is_known:  # nothing that was wanted: nothing that took memory, either
             self.rows = min(max(self.rows, FIRST_PAGE), self._most)

@@ -32,6 +32,11 @@ class OneAhead(AsyncIterator[T], Generic[T]):
         await asyncio.wait({fetching}, timeout=seconds)
         return self._take(fetching) if fetching.done() else None
 
+    @property
+    def is_ahead(self) -> bool:
+        """Whether the next item is being fetched, or was."""
+        return self._fetching is not None
+
     async def end(self) -> None:
         """Fetch no more."""
         if self._fetching is not None:

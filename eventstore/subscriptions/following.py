@@ -6,8 +6,8 @@ catching up: pages up to the high-water mark, one after the other, each read tog
     |                           looking again: is the event on the log? no: `LogMismatchError`; yes: a new mark
     v
 waiting: asks for the sequence's last value, less often while nothing happens; asks for the mark when that value
-has moved, or when the last mark was below it (else the last events would stay unseen once the log goes quiet), and
-once a second in any case, when it also looks for the event that it stands at
+has moved, or when the last mark was below it (else the last events would stay unseen once the log goes quiet), at once
+when there was news the last time, and once a second in any case, when it also looks for the event that it stands at
 
 A pool connects again by itself, perhaps to another server, and nobody hears of it. So no answer is trusted for longer
 than the run of the server that gave it: a mark of the old primary says nothing of the new one, and the event that a
@@ -112,6 +112,7 @@ class LogFollower:
         self._mark = Mark(after.position)
         self._drawn = -1
         self._settled = False
+        self._had_news = False
         self._ask_anyway_at = 0.0
 
     @property
@@ -159,25 +160,33 @@ class LogFollower:
                 return None
             self._size.learn(page.events)
             self._read_up_to, self._event_id = page.last_position, page.last_event_id
+            self._had_news = True
             checkpoint = Checkpoint(page.last_position, page.last_event_id, self._epoch)
             return Batch(page.events, checkpoint, self.behind)
         return None
 
     async def _raise_mark(self) -> bool:
         """Ask how far the log is settled, if there is reason to; return whether that is further than before."""
-        drawn = await self._log.last_drawn()
         now = asyncio.get_running_loop().time()
-        has_lost = drawn < self._read_up_to
-        if drawn == self._drawn and self._settled and now < self._ask_anyway_at and not has_lost:
-            return False
-        if has_lost or now >= self._ask_anyway_at:
+        had_news, self._had_news = self._had_news, False
+        if now >= self._ask_anyway_at:
             await self._require_place()
+        elif not had_news and not await self._has_reason():
+            return False
         mark = await self._log.settled()
-        self._drawn = drawn  # only now: whoever was interrupted while asking has to ask again
+        self._drawn = mark.drawn  # only now: whoever was interrupted while asking has to ask again
         self._ask_anyway_at = now + _ASK_ANYWAY
-        self._settled = mark.position >= drawn
+        self._settled = mark.position >= mark.drawn
         self._mark = mark
         return mark.position > self._read_up_to
+
+    async def _has_reason(self) -> bool:
+        """Ask the sequence, which costs less, whether the mark may have moved."""
+        drawn = await self._log.last_drawn()
+        if drawn < self._read_up_to:  # the log has lost something, or is another one
+            await self._require_place()
+            return True
+        return drawn != self._drawn or not self._settled
 
     async def _look_again(self) -> None:
         """Find out whether the log is still the one that was read; what was known of its end is known no more."""

@@ -156,7 +156,7 @@ class MemoryLog:
 
     async def settled(self) -> Mark:
         """Return the same for a reader that stays."""
-        return Mark(await self.high_water())
+        return Mark(await self.high_water(), drawn=await self.last_drawn())
 
     async def read_on(self, wanted: LogRange, after: int, event_id: UUID | None, up_to: Mark, limit: int) -> LogPage:
         """Return the wanted ones among the next `limit` events behind an event, if that is there."""

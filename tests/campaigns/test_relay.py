@@ -1,11 +1,12 @@
 """The relay under faults: publishers killed and frozen, brokers killed, connections cut and held, under a steady load.
 
-    make campaign ARGS="-k relay"    the long form: 100 kills, 50 zombies, 50 broker kills, 50 cuts
+    make campaign ARGS="-k relay"    the long form: 100 kills, 50 zombies, 50 broker kills, 10 of one of three, 50 cuts
     make test                        the quick form: a few of each
 
 Whatever happens, a reader of committed records sees each event once and in the order of its stream; a reader of
-everything, aborted records included, sees first occurrences in order; and within five seconds after a fault the backlog
-is gone. At the end there is a publisher for each rule that the relay stands on, which breaks it, and is caught.
+everything, aborted records included, sees first occurrences in order; what a projector makes of it is for both the same
+as a clean fold of the log; and within five seconds after a fault the backlog is gone. At the end there is a publisher
+for each rule that the relay stands on, which breaks it, and is caught.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from eventstore import EventStore
 from eventstore.streams import ANY
 from fixtures.campaigns import report
+from fixtures.kafka_cluster import SESSION_SECONDS, ThreeBrokers
 from fixtures.kafka_proxy import Api, How
 from fixtures.kafka_tools import eventually
-from fixtures.relay import Process, Relay, RelayBroker
+from fixtures.relay import DRAINS_WITHIN, Brokers, Process, Relay, RelayBroker
 from fixtures.shop import placed
 
 AT_WORK = ("idle", "begun", "sent", "committed")
@@ -39,7 +41,7 @@ QUICK_LEASE = 1.0
 class Campaign:
     """What one test needs to begin a run."""
 
-    broker: RelayBroker
+    broker: Brokers
     store: EventStore
     dsn: str
     chance: random.Random
@@ -50,10 +52,8 @@ class Campaign:
         """Run publishers under load; at the end everything must be there, once and in order."""
         prefix = f"{uuid.uuid4().hex[:8]}."
         lease = 3.0 if self.is_long else QUICK_LEASE
-        async with self.broker.proxied() as proxy:
-            relay = Relay(
-                self.store, self.dsn, self.broker, proxy, prefix, self.chance, **{"lease_seconds": lease, **given}
-            )
+        async with self.broker.reached():
+            relay = Relay(self.store, self.dsn, self.broker, prefix, self.chance, **{"lease_seconds": lease, **given})
             try:
                 async with relay.under_load():
                     yield relay
@@ -241,14 +241,33 @@ async def test_groups_that_change_hands_while_their_worker_is_frozen_or_killed_s
     assert faults == {}
 
 
-async def test_a_broker_killed_under_load_costs_nothing_but_time(campaign: Campaign) -> None:
+async def test_a_broker_killed_under_load_costs_nothing_but_time(campaign: Campaign, relay_broker: RelayBroker) -> None:
     kills = campaign.times(50, 1)
     async with campaign.relay(f"{kills} broker kills") as relay:
         await relay.publisher()
         await relay.moves_on()
         for _ in range(kills):
             await asyncio.sleep(relay.chance.uniform(0, 0.3))  # not a wait for anything: the kill is to be anywhere
-            await relay.broker.kill()
+            await relay_broker.kill()
+            await relay.drains()
+        faults = await ended(relay)
+    assert faults == {}
+
+
+async def test_one_of_three_brokers_killed_under_load_costs_nothing_but_time(
+    three_brokers: ThreeBrokers, store: EventStore, dsn: str, chance: random.Random, *, is_long: bool
+) -> None:
+    campaign = Campaign(three_brokers, store, dsn, chance, is_long)
+    kills = campaign.times(10, 1)
+    async with campaign.relay(f"{kills} kills of one of three brokers") as relay:
+        await relay.publisher()
+        await relay.moves_on()
+        for _ in range(kills):
+            killed = relay.chance.choice(three_brokers.brokers)
+            killed.kill()
+            await relay.drains(SESSION_SECONDS + DRAINS_WITHIN)  # without it
+            killed.start()
+            await killed.is_serving()
             await relay.drains()
         faults = await ended(relay)
     assert faults == {}
@@ -262,22 +281,24 @@ CUTS = [
 ]
 
 
-async def test_a_connection_cut_or_held_at_any_request_costs_nothing_but_time(campaign: Campaign) -> None:
+async def test_a_connection_cut_or_held_at_any_request_costs_nothing_but_time(
+    campaign: Campaign, relay_broker: RelayBroker
+) -> None:
     cuts = campaign.times(50, 4)
     async with campaign.relay(f"{cuts} cuts") as relay:
         working = await relay.publisher()
         await relay.moves_on()
         for number in range(cuts):
             api, how = CUTS[number % len(CUTS)]
-            relay.proxy.once(api, how)
+            relay_broker.proxy.once(api, how)
             if api is Api.INIT_PRODUCER_ID:
                 await working.kill()  # only who begins asks that
                 working = await relay.publisher()
             async with asyncio.timeout(30):
-                await relay.proxy.happened.wait()
+                await relay_broker.proxy.happened.wait()
             if how in {How.LATE, How.ANSWER_HELD}:
                 await asyncio.sleep(relay.chance.uniform(0.5, 4.0))  # some are given up by the client, some are not
-                relay.proxy.release()
+                relay_broker.proxy.release()
             await relay.drains()
         faults = await ended(relay)
     assert faults == {}

@@ -54,7 +54,7 @@ SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {schema}.events_globa
 
 -- name: read_all
 -- The wanted events among the next $3 of the log after $1 and up to $2; the last one looked at always comes, so that
--- readers advance over what they do not want. The first column says whether the event is wanted.
+-- readers advance over what they do not want: it has no type then.
 WITH page AS MATERIALIZED (
     SELECT ($4::text[] IS NULL OR {schema}.category_of(stream_id) = ANY ($4))
            AND ($5::text[] IS NULL OR event_type = ANY ($5))
@@ -67,8 +67,8 @@ WITH page AS MATERIALIZED (
      ORDER BY global_position
      LIMIT $3
 )
-SELECT wanted, global_position, stream_id, stream_version, event_id, event_type, schema_version, data::text,
-       metadata::text, correlation_id, causation_id, occurred_at, recorded_at
+SELECT global_position, stream_id, stream_version, event_id, CASE WHEN wanted THEN event_type END, schema_version,
+       data::text, metadata::text, correlation_id, causation_id, occurred_at, recorded_at
   FROM page
  WHERE wanted OR global_position = (SELECT max(global_position) FROM page)
  ORDER BY global_position
@@ -83,8 +83,10 @@ SELECT global_position, stream_id, stream_version, event_id, event_type, schema_
  LIMIT $3
 
 -- name: settled
--- The same, with the run of the server that says so, and whether it is a replica, whose word counts for nothing.
-SELECT {schema}.high_water(), {schema}.server_run(), pg_is_in_recovery()
+-- The same, with the run of the server that says so, the last position handed out, and whether the server is a replica,
+-- whose word counts for nothing.
+SELECT {schema}.high_water(), {schema}.server_run(), CASE WHEN is_called THEN last_value ELSE 0 END, pg_is_in_recovery()
+  FROM {schema}.events_global_position_seq
 
 -- name: server_run
 -- The run of the server that answers.
@@ -105,7 +107,7 @@ WITH page AS MATERIALIZED (
      ORDER BY global_position
      LIMIT $3
 )
-SELECT wanted, global_position, stream_id, stream_version, event_id, event_type, schema_version,
+SELECT global_position, stream_id, stream_version, event_id, CASE WHEN wanted THEN event_type END, schema_version,
        CASE WHEN global_position <> $1 THEN data::text END,
        metadata::text, correlation_id, causation_id, occurred_at, recorded_at
   FROM page

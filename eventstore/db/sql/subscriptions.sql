@@ -78,14 +78,26 @@ SELECT consumer, topic, partition, next_offset FROM {schema}.kafka_offsets ORDER
 -- Which topics, by Kafka's own ids, a consumer's places are in.
 SELECT DISTINCT topic, topic_id FROM {schema}.kafka_offsets WHERE consumer = $1 AND topic_id IS NOT NULL
 
--- name: save_kafka_offset
--- Move a consumer's place in one partition, inside the transaction that changes its read model.
-INSERT INTO {schema}.kafka_offsets AS kept (consumer, topic, partition, next_offset, topic_id)
-VALUES ($1, $2, $3, $4, $6)
-    ON CONFLICT (consumer, topic, partition) DO UPDATE
-       SET next_offset = excluded.next_offset, topic_id = excluded.topic_id, updated_at = clock_timestamp()
-     WHERE kept.next_offset = $5
-RETURNING next_offset
+-- name: save_kafka_offsets
+-- Move a consumer's places in these partitions, inside the transaction that changes its read model; returns how many were
+-- where they were thought to be ($5, -1 for one that is not written down yet).
+WITH given AS (
+    SELECT * FROM unnest($2::text[], $3::integer[], $4::bigint[], $5::bigint[], $6::uuid[])
+           AS given (topic, partition, next_offset, since, topic_id)
+), moved AS (
+    UPDATE {schema}.kafka_offsets kept
+       SET next_offset = given.next_offset, topic_id = given.topic_id, updated_at = clock_timestamp()
+      FROM given
+     WHERE kept.consumer = $1 AND kept.topic = given.topic AND kept.partition = given.partition
+       AND kept.next_offset = given.since
+ RETURNING 1
+), begun AS (
+    INSERT INTO {schema}.kafka_offsets (consumer, topic, partition, next_offset, topic_id)
+    SELECT $1, topic, partition, next_offset, topic_id FROM given WHERE since = -1
+        ON CONFLICT DO NOTHING
+ RETURNING 1
+)
+SELECT (SELECT count(*) FROM moved) + (SELECT count(*) FROM begun)
 
 -- name: delete_kafka_offsets
 -- Forget a consumer's places.
