@@ -22,6 +22,7 @@ from typing_extensions import override
 from eventstore.errors import LogMismatchError
 from eventstore.kafka.answers import answer, closed, connected, translated
 from eventstore.kafka.identities import topic_ids
+from eventstore.kafka.joining import leave_at_the_end, wait_longer_for_the_group
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -209,7 +210,7 @@ class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
 
 @asynccontextmanager
 async def opened_consumer(
-    settings: KafkaSettings, group: str, topics: Sequence[str], on_revoked: Revoked = _nothing
+    settings: KafkaSettings, group: str, topics: Sequence[str], member: str, on_revoked: Revoked = _nothing
 ) -> AsyncIterator[GroupConsumer]:
     """Join a group for the length of the block; only committed records are read.
 
@@ -217,6 +218,8 @@ async def opened_consumer(
         settings: How to reach Kafka.
         group: The group.
         topics: What to read.
+        member: The name of whoever joins, as long as its process lives: should the broker not hear that it has left, it
+            is the same member when it joins again, and need not wait until its old session is over.
         on_revoked: Called when partitions are taken away, after what was being applied has been.
 
     Raises:
@@ -225,6 +228,7 @@ async def opened_consumer(
     consumer = AIOKafkaConsumer(
         **settings.client_options(),
         group_id=group,
+        group_instance_id=member,
         isolation_level="read_committed",
         enable_auto_commit=False,
         auto_offset_reset="none",  # every other choice moves past lost records without a word
@@ -232,12 +236,14 @@ async def opened_consumer(
         session_timeout_ms=_SESSION_MS,
         rebalance_timeout_ms=_REBALANCE_MS,
     )
-    member = GroupConsumer(consumer, group, topics, settings.answer_within, on_revoked)
+    wait_longer_for_the_group(consumer, _REBALANCE_MS / 1000 + settings.answer_within)
+    reader = GroupConsumer(consumer, group, topics, settings.answer_within, on_revoked)
     try:
         await connected(consumer.start(), settings)
-        consumer.subscribe(topics, listener=member)
-        yield member
+        consumer.subscribe(topics, listener=reader)
+        yield reader
     finally:
+        leave_at_the_end(consumer)
         await closed(consumer.stop())
 
 

@@ -69,7 +69,12 @@ class Feed:
         self._publishers = publishers
         self._dead_letters = dead_letters
         self._on_applied = on_applied
-        self._perseverance: Perseverance[KafkaStretch] = Perseverance(runner, runs, on_done=self._note_done)
+        self._perseverance: Perseverance[KafkaStretch] = Perseverance(
+            runner,
+            runs,
+            on_done=self._note_done,
+            goes_on=lambda: consumer.is_placed,  # a change of the group waits: one by one, a batch takes seconds
+        )
         self._stored: dict[tuple[str, int], int] = {}
         self._intake = self._new_intake()
         self._last_positions: dict[TopicPartition, int] = {}

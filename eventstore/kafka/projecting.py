@@ -18,6 +18,7 @@ from __future__ import annotations
 import logging
 from time import monotonic
 from typing import TYPE_CHECKING, Final
+from uuid import uuid4
 
 from eventstore.errors import ConfigurationError, EventStoreError, UnavailableError
 from eventstore.kafka.consuming import opened_consumer
@@ -85,6 +86,7 @@ class KafkaProjector:
         self._name = projection.consumer_name
         self._publishers = tuple(publishers)
         self._group = group
+        self._member = uuid4().hex
         self._backoff = Backoff(most=LONGEST_BACKOFF)
         self._runs = Runs(store, self._name, BATCH)
         self._consumer: GroupConsumer | None = None
@@ -145,7 +147,7 @@ class KafkaProjector:
         async with (
             runner.opened(),
             opened_dead_letters(self._settings, self._projection.dead_letters, self._name) as dead_letters,
-            opened_consumer(self._settings, group, self._topics, on_revoked=runs.end) as consumer,
+            opened_consumer(self._settings, group, self._topics, self._member, on_revoked=runs.end) as consumer,
             runs.noted(),
         ):
             self._consumer = consumer

@@ -50,18 +50,25 @@ class Perseverance(Generic[S]):
         runner: Applies events.
         runs: Notes attempts, so that they survive the process; without it they are counted as long as it lives.
         on_done: Hears of each part that is done.
+        goes_on: Whether what is left of a stretch is still ours to apply; asked between two parts.
     """
 
     def __init__(
-        self, runner: ProjectionRunner, runs: Runs | None, *, on_done: Callable[[S], None] = lambda _: None
+        self,
+        runner: ProjectionRunner,
+        runs: Runs | None,
+        *,
+        on_done: Callable[[S], None] = lambda _: None,
+        goes_on: Callable[[], bool] = lambda: True,
     ) -> None:
         self._runner = runner
         self._policy = runner.projection.on_failure
         self._runs = runs
         self._on_done = on_done
+        self._goes_on = goes_on
 
     async def apply(self, stretch: S) -> None:
-        """Apply a stretch; what is done of it stays done.
+        """Apply a stretch, as long as it is ours; what is done of it stays done.
 
         Raises:
             ProjectionFailedError: An event cannot be applied, and the policy is to stop.
@@ -71,7 +78,7 @@ class Perseverance(Generic[S]):
         """
         carefully = self._runs is not None and self._runs.goes_carefully(stretch)
         left = [stretch]
-        while left:
+        while left and self._goes_on():
             part = left.pop()
             if carefully and len(part.events) > 1:
                 left += reversed(part.split(1))

@@ -11,12 +11,9 @@ import asyncio
 import importlib
 import json
 import os
-import signal
 import sys
-from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 from eventstore import EventStore
@@ -28,38 +25,17 @@ from eventstore.kafka.producer import RecordBatch, TransactionalProducer
 from eventstore.kafka.taking_over import Tenure
 from eventstore.outbox import Publisher
 from fixtures.shop import app
+from fixtures.stopping import PLACES, say, take_orders
 from fixtures.stores import open_store
 
-
-@dataclass
-class Places:
-    """The places where it can be stopped, and whether it is to be."""
-
-    armed: Counter[str] = field(default_factory=Counter)
-    then: dict[str, str] = field(default_factory=dict)
-
-    def at(self, place: str) -> None:
-        if place in self.armed:
-            self.armed[place] -= 1
-            if self.armed[place] <= 0:
-                del self.armed[place]
-                say(f"at {place}")
-                os.kill(os.getpid(), signal.SIGSTOP)
-                if following := self.then.pop(place, None):
-                    self.armed[following] = 1
-
-
-def say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201 - it is a program
-
-
-PLACES = Places()
+packing: Any = importlib.import_module("eventstore.kafka.packing")
 taking_over: Any = importlib.import_module("eventstore.kafka.taking_over")
 """Where every publisher begins: what it calls is replaced there."""
 
 
 def watch() -> None:
-    """Let the code pass by the places."""
+    """Let the code pass by the places, and give way while it packs even a few events."""
+    packing.TURN = 3
     begin, send, commit = taking_over.started_producer, TransactionalProducer._send, TransactionalProducer.commit
     read = taking_over.read_cursor
 
@@ -160,19 +136,6 @@ VARIANTS = {
 
 
 # --- the program ---------------------------------------------------------------------------------------------------
-
-
-async def take_orders(armed: asyncio.Event) -> None:
-    reader = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    say("ready")
-    while line := (await reader.readline()).decode():
-        _, place, passes, *following = line.split()
-        if following:
-            PLACES.then[place] = following[0]
-        PLACES.armed[place] = int(passes)
-        say("armed")
-        armed.set()
 
 
 async def main(given: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """SIGKILL of PostgreSQL, all its processes at once, under eight writers: what was acknowledged is there, once.
 
     make campaign ARGS="-k durability"    the long form: 200 kills
-    make test                             the quick form: 3 kills
+    make test                             the quick form: 50 kills
 
 The writers go through two stores, so that calls share batches and connections, and others do not; they append to
 streams of their own with exact versions, to new streams, to one stream together, and in transactions. Nobody tells them
@@ -175,7 +175,7 @@ async def kill_under_writers(
 async def test_no_kill_of_the_server_loses_doubles_or_reorders_what_was_acknowledged(
     own_postgres: OwnPostgres, own_dsn: str, chance: random.Random, *, is_long: bool
 ) -> None:
-    assert await kill_under_writers(own_postgres, own_dsn, chance, 200 if is_long else 3) == {}
+    assert await kill_under_writers(own_postgres, own_dsn, chance, 200 if is_long else 50) == {}
 
 
 async def test_with_synchronous_commit_off_the_same_campaign_reports_losses(

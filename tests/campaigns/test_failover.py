@@ -50,6 +50,9 @@ from fixtures.stores import connected
 from fixtures.tcp_proxy import TcpProxy, proxied
 
 WITHIN = 60
+HEALS_WITHIN = 5.0
+"""Seconds after a primary is there again in which followers have done with its log."""
+
 """Seconds in which followers must have read on, or have stopped."""
 LONG = 20
 QUICK = 2
@@ -91,10 +94,11 @@ class Followers:
     def progress(self) -> list[Progress]:
         return [worker.progress for worker in self.workers.values()]
 
-    async def read_on(self) -> None:
+    async def read_on(self, within: float = WITHIN) -> None:
         """Wait until all three have done with the log as it is."""
-        for progress in self.progress():
-            await progress.caught_up(self.store.log, within=WITHIN)
+        async with asyncio.timeout(within):
+            for progress in self.progress():
+                await progress.caught_up(self.store.log)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -283,7 +287,7 @@ async def one_synchronous_failover(pair: Replicated, kafka: Kafka, chance: rando
             let_in(proxy, pair.primary.dsn_of(dsn))
             over.set()
             await asyncio.gather(*writers)
-            await followers.read_on()
+            await followers.read_on(HEALS_WITHIN)
             log = await ids_of(store)
 
             assert set(acknowledged) <= set(log)

@@ -1,7 +1,7 @@
 """Connections cut at COMMIT: a definite, true answer each time, no duplicate, no false conflict.
 
     make campaign ARGS="-k outcome"    the long form: 2,000 cuts, 60 kills
-    make test                          the quick form: 78 cuts, 5 kills
+    make test                          the quick form: 500 cuts, 5 kills
 
 A third is cut before the server saw the COMMIT, a third after it had committed, and a third while the transaction is
 still alive there when the repetition arrives: held at a gate in a deferred trigger, or waiting for a synchronous
@@ -221,7 +221,7 @@ def thirds(count: int, chance: random.Random, *held: How) -> list[How]:
 async def test_one_caller_gets_a_definite_and_true_answer_at_every_cut(
     own_postgres: OwnPostgres, own_dsn: str, chance: random.Random, *, is_long: bool
 ) -> None:
-    hows = thirds(1000 if is_long else 30, chance, How.AT_GATE, How.AT_STANDBY)
+    hows = thirds(1000 if is_long else 250, chance, How.AT_GATE, How.AT_STANDBY)
     async with setting(own_postgres, own_dsn, chance) as campaign:
         assert await campaign.run(hows) == {}
 
@@ -234,7 +234,7 @@ async def test_callers_at_once_get_definite_and_true_answers_at_every_cut(
     own_postgres: OwnPostgres, own_dsn: str, chance: random.Random, *, is_long: bool
 ) -> None:
     """Their calls may share a batch and a connection; then a cut meets several of them."""
-    hows = thirds(1000 if is_long else 48, chance, How.AT_GATE)
+    hows = thirds(1000 if is_long else 250, chance, How.AT_GATE)
     async with setting(own_postgres, own_dsn, chance) as campaign:
         assert await campaign.run(hows, callers=8) == {}
 

@@ -60,7 +60,7 @@ async def opened(block: AbstractAsyncContextManager[Any]) -> None:
 CLIENTS: dict[str, Callable[[Kafka], Any]] = {
     "a producer": lambda kafka: opened(started_producer(kafka.settings, kafka.prefix)),
     "the topics": lambda kafka: opened(opened_topics(kafka.settings)),
-    "a consumer": lambda kafka: opened(opened_consumer(kafka.settings, kafka.prefix, [kafka.orders])),
+    "a consumer": lambda kafka: opened(opened_consumer(kafka.settings, kafka.prefix, [kafka.orders], "one")),
     "a cursor": lambda kafka: read_cursor(kafka.settings, "test", kafka.orders),
 }
 

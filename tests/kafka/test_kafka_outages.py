@@ -16,7 +16,9 @@ from eventstore.devserver import DevServerError, Embedded, KafkaServer, kafka_so
 from eventstore.kafka import KafkaProjector, KafkaPublisher, KafkaSettings
 from eventstore.kafka.producer import RecordBatch, TransactionalProducer
 from eventstore.streams import ANY
+from fixtures.kafka import REQUIRED
 from fixtures.kafka_tools import WITHIN, Kafka, fill, is_whole, stop, working
+from fixtures.run import unavailable
 from fixtures.shop import placed
 
 
@@ -45,7 +47,7 @@ async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
     try:
         broker = await asyncio.to_thread(Broker, tmp_path / "kafka")
     except DevServerError as error:
-        pytest.skip(str(error))
+        unavailable(REQUIRED, error)
     yield broker
     await asyncio.to_thread(broker.server.remove)
 

@@ -17,7 +17,9 @@ from eventstore.devserver import DevServerError, Embedded, KafkaServer, kafka_so
 from eventstore.devserver.ports import free_port
 from eventstore.errors import ConfigurationError
 from eventstore.kafka import KafkaSettings
+from fixtures.kafka import REQUIRED
 from fixtures.kafka_tools import Kafka, fill, is_whole, publish_all, working
+from fixtures.run import unavailable
 from fixtures.shop import events
 
 USER, SECRET = "alice", "s3cret-of-alice"
@@ -68,7 +70,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
     try:
         server = start_kafka(directory / "kafka", settings=broker_settings(ports, certificates), heap_mb=256)
     except DevServerError as error:
-        pytest.skip(str(error))
+        unavailable(REQUIRED, error)
     add_scram_user(server)
     yield SecureBroker(ports, certificates)
     server.remove()

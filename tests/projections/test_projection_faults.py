@@ -184,7 +184,7 @@ async def test_a_worker_waits_for_a_database_that_is_away(
             await fill(writing, 5)
             await worker.progress.until(lambda: worker.progress.state == "waiting")
             proxy.accept()
-            await worker.progress.caught_up(writing.log)
+            await worker.progress.caught_up(writing.log, within=5.0)
 
         assert await rows(connection) == await clean_fold(writing)
 

@@ -222,7 +222,7 @@ async def test_however_long_a_fault_lasts_it_is_tried_again_within_a_second(
 async def test_the_partitions_of_a_member_that_died_wait_for_six_seconds_and_for_a_busy_one_longer(
     kafka: Kafka,
 ) -> None:
-    async with opened_consumer(kafka.settings, f"{kafka.prefix}group", [kafka.orders]) as member:
+    async with opened_consumer(kafka.settings, f"{kafka.prefix}group", [kafka.orders], "one") as member:
         options = member._consumer
         assert options._session_timeout_ms == 6000
         assert options._rebalance_timeout_ms == 10_000
