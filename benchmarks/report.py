@@ -20,8 +20,9 @@ Entry = dict[str, Any]
 _HEAD: Final = """\
 # Benchmarks
 
-How fast it is, beside raw asyncpg, pgbench, other Python event stores and Debezium: everything in one run, on the same
-servers and the same events. `make bench` measures again and writes this page; nothing on it is written by hand.
+How fast it is, beside raw asyncpg, pgbench, other Python event stores and Debezium, side by side on the same servers
+and the same events. `make bench` measures all rows again and writes this page; nothing on it is written by hand. Rows can
+be measured by themselves (`--only`): each says of which commit it is.
 """
 _OVERVIEW: Final = "Every ratio, in multiples of its reach"
 _METHOD: Final = """\
@@ -41,9 +42,9 @@ _METHOD: Final = """\
   wal_level=logical, which Debezium needs. Debezium is the outbox router of its PostgreSQL connector on Kafka Connect
   standalone, from Maven Central, locked with checksums in `benchmarks/debezium/`, where its settings are too. Where
   ways are timed, service, publisher, projector and consumer are processes of their own, as they are in life.
-- **To repeat it:** `make bench`, and `make bench ARGS=--big` for the rows at 10,000,000 events, on a machine that does
-  nothing else. `make bench ARGS="--only appends --rounds 5"` measures some rows and leaves the others as they are.
-  All samples are in `benchmarks/results.json`.
+- **To repeat it:** `make bench`, on a machine that does nothing else; it takes about an hour, and 6 GB for the log of
+  10,000,000 events, which is filled once (`--without-big` leaves those rows out). `make bench ARGS="--only appends
+  --rounds 5"` measures some rows and leaves the others as they are. All samples are in `benchmarks/results.json`.
 """
 
 

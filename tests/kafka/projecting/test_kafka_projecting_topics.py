@@ -10,7 +10,7 @@ from eventstore.kafka.feeding import Feed
 from eventstore.kafka.lags import kafka_lags
 from eventstore.lifecycle import Backoff
 from eventstore.projections import rebuild
-from fixtures.kafka_sales import counted, each, project_all, projector, run_to_its_end, sales
+from fixtures.kafka_sales import counted, each, execute, project_all, projector, run_to_its_end, sales
 from fixtures.kafka_tools import Kafka, eventually, fill, publish_all, working
 
 
@@ -92,6 +92,16 @@ async def test_a_topic_that_has_lost_what_comes_next_stops_it_until_a_rebuild(ka
     await publish_all(kafka, store)
     await project_all(kafka, store)
     assert await counted(store) == each(3, 5)
+
+
+async def test_an_offset_beyond_the_topics_end_stops_it(kafka: Kafka, store: EventStore) -> None:
+    await fill(store, streams=3, events=2)
+    await publish_all(kafka, store)
+    await project_all(kafka, store)
+    await execute(store, "UPDATE eventstore.kafka_offsets SET next_offset = next_offset + 1000")
+
+    with pytest.raises(LogMismatchError, match=r"it has come to offset 10\d\d of partition"):
+        await run_to_its_end(projector(kafka, store))
 
 
 async def test_a_read_model_that_was_never_fed_is_built_though_the_topic_has_lost_its_beginning(
