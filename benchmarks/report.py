@@ -21,8 +21,8 @@ _HEAD: Final = """\
 # Benchmarks
 
 How fast it is, beside raw asyncpg, pgbench, other Python event stores and Debezium, side by side on the same servers
-and the same events. `make bench` measures all rows again and writes this page; nothing on it is written by hand. Rows can
-be measured by themselves (`--only`): each says of which commit it is.
+and the same events. `make bench` measures all rows again and writes this page; nothing on it is written by hand. Rows
+can be measured by themselves (`--only`): each says of which commit it is.
 """
 _OVERVIEW: Final = "Every ratio, in multiples of its reach"
 _METHOD: Final = """\
