@@ -38,6 +38,10 @@ SCENES = {
     "one stream that is there, both expect it as it is": Scene(
         one_stream=True, expected=(1,), events=(1,), is_begun=True
     ),
+    "one stream that is there, nobody waits for it": Scene(one_stream=True, is_begun=True, wait=False),
+    "one stream that is there, single events, nobody waits for it": Scene(
+        one_stream=True, events=(1,), is_begun=True, wait=False
+    ),
 }
 
 
