@@ -121,13 +121,7 @@ async def closed(closing: Coroutine[Any, Any, Any], within: float = CLOSE_SECOND
         asyncio.CancelledError: The caller was cancelled; the closing has ended.
     """
     task = asyncio.create_task(closing)
-    clock = asyncio.get_running_loop().time
-    end, cancelled = clock() + within, None
-    while not task.done() and (left := end - clock()) > 0:
-        try:
-            await asyncio.wait({task}, timeout=left)
-        except asyncio.CancelledError as error:
-            cancelled = error
+    cancelled = await _given_time(task, within)
     await ended(task)
     if cancelled is not None:
         raise cancelled
@@ -143,8 +137,21 @@ async def finished(work: Coroutine[Any, Any, T], within: float) -> T:
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        try:
-            await asyncio.wait({task}, timeout=within)
-        finally:
-            await ended(task)
+        await _given_time(task, within)
+        await ended(task)
         raise
+
+
+async def _given_time(task: asyncio.Task[Any], within: float) -> asyncio.CancelledError | None:
+    """Wait for a task, for some seconds at most, however often the caller is cancelled; return the last time it was.
+
+    Who loses a lease is cancelled by several: by whoever renews it, and by whoever wrote under it.
+    """
+    clock = asyncio.get_running_loop().time
+    end, cancelled = clock() + within, None
+    while not task.done() and (left := end - clock()) > 0:
+        try:
+            await asyncio.wait({task}, timeout=left)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    return cancelled

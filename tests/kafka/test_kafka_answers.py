@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from aiokafka import errors
 
 from eventstore.errors import ConfigurationError, UnavailableError
-from eventstore.kafka.answers import answer
+from eventstore.kafka.answers import answer, finished
 
 
 async def failing(error: Exception) -> None:
@@ -38,3 +40,25 @@ async def test_what_the_broker_does_not_allow_is_said_once_and_not_tried_again(e
 async def test_everything_else_may_go_well_the_next_time(error: Exception) -> None:
     with pytest.raises(UnavailableError, match=type(error).__name__):
         await answer(failing(error), "writing", 5)
+
+
+async def test_a_transaction_may_finish_however_often_whoever_waits_for_it_is_cancelled() -> None:
+    """A lost lease is noticed in several places at once, and each of them cancels."""
+    may_end, done = asyncio.Event(), False
+
+    async def transaction() -> None:
+        nonlocal done
+        await may_end.wait()
+        done = True
+
+    waiting = asyncio.create_task(finished(transaction(), within=30))
+    for _ in range(3):
+        await asyncio.sleep(0)
+        waiting.cancel()
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    may_end.set()
+
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert done
