@@ -25,6 +25,7 @@ pytest_plugins = [
     "fixtures.properties",
     "fixtures.tcp_proxy",
     "fixtures.pgbouncer",
+    "fixtures.lost_answers",
 ]
 
 if not any(plugin.value == "eventstore.testing.plugin" for plugin in entry_points(group="pytest11")):
