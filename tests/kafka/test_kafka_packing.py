@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -13,7 +14,7 @@ from eventstore import Publisher, by_function, by_type
 from eventstore.codec import StoredEvent
 from eventstore.errors import CursorTooLargeError, EventStoreError, LogMismatchError, MissingTopicError
 from eventstore.kafka.cursor import MAX_BYTES, Cursor, Parked
-from eventstore.kafka.packing import Packer, Part
+from eventstore.kafka.packing import TURN, Packer, Part
 from eventstore.kafka.topics import MAX_MESSAGE_BYTES, Topic
 from eventstore.outbox import Group
 from eventstore.subscriptions import Checkpoint
@@ -113,3 +114,21 @@ async def test_a_reason_is_as_short_in_bytes_as_in_letters() -> None:
     parts, _ = await packed(packer(publisher), [event(1, f"{'ü' * 120}-1")])
     (held,) = parts[-1].cursor.parked.values()
     assert 290 < len(held.reason.encode()) <= 300
+
+
+async def test_packing_gives_way_to_the_transaction_under_way() -> None:
+    """A transaction is several questions to the broker: while a part is packed, their answers must be read."""
+    turns = 0
+
+    async def transaction() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    under_way = asyncio.create_task(transaction())
+    parts, _ = await packed(packer(Publisher("orders")), [event(number, "order-1") for number in range(1, 10 * TURN)])
+    under_way.cancel()
+
+    assert sum(part.events for part in parts) == 10 * TURN - 1
+    assert turns >= 8  # the first of nine began it
