@@ -88,7 +88,8 @@ def _check_text(text: str) -> None:
         raise InvalidStreamIdError(text, f"it takes {size} bytes, at most {MAX_STREAM_ID_BYTES} are allowed")
 
 
-_WRITTEN_OR_NOT: Final = (str, StreamId)
+_STREAM_ID_KINDS: Final = (str, StreamId)
+"""Kept, because a union of types would be made anew in each append."""
 
 
 def checked_stream_id(stream_id: str | StreamId) -> str:
@@ -98,7 +99,7 @@ def checked_stream_id(stream_id: str | StreamId) -> str:
         InvalidStreamIdError: It is not of the form `category-key`, or it names a tenant.
         InvalidArgumentError: It is neither a string nor a `StreamId`.
     """
-    if not isinstance(stream_id, _WRITTEN_OR_NOT):
+    if not isinstance(stream_id, _STREAM_ID_KINDS):
         raise InvalidArgumentError(f"a stream id is a string or a StreamId, not {type(stream_id).__qualname__}")
     return _checked(stream_id)
 

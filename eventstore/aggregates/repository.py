@@ -168,7 +168,8 @@ class Repository(Generic[A]):
             recorded_until=recorded_until,
         )
         aggregate = self._kind(key, folded.state, folded.version, folded.position)
-        aggregate._historical = any(bound is not None for bound in (version, occurred_until, recorded_until))  # noqa: SLF001
+        bounds = (version, occurred_until, recorded_until)
+        aggregate._historical = any(bound is not None for bound in bounds)  # noqa: SLF001 - as in `_save`
         return aggregate
 
     async def _save(
@@ -186,5 +187,5 @@ class Repository(Generic[A]):
             metadata=metadata,
         )
         aggregate.version, aggregate.position = result.stream_version, result.position
-        aggregate._pending.clear()  # noqa: SLF001
+        aggregate._pending.clear()  # noqa: SLF001 - the same
         return result

@@ -35,7 +35,7 @@ POLL_SECONDS: Final = 0.1
 _HEARTBEAT_MS: Final = 1000
 """How often the group is asked whether it has changed."""
 
-_SESSION_MS: Final = 6000
+SESSION_MS: Final = 6000
 """How long the partitions of a member that died wait for another one: the least that a broker allows by default."""
 
 _REBALANCE_MS: Final = 10_000
@@ -233,7 +233,7 @@ async def opened_consumer(
         enable_auto_commit=False,
         auto_offset_reset="none",  # every other choice moves past lost records without a word
         heartbeat_interval_ms=_HEARTBEAT_MS,
-        session_timeout_ms=_SESSION_MS,
+        session_timeout_ms=SESSION_MS,
         rebalance_timeout_ms=_REBALANCE_MS,
     )
     wait_longer_for_the_group(consumer, _REBALANCE_MS / 1000 + settings.answer_within)

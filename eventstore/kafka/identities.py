@@ -102,7 +102,7 @@ class _Metadata(Request[_Question]):  # type: ignore[misc]
 
     @override
     def build(self, request_struct_class: type[_Question]) -> _Question:
-        return request_struct_class([(_NONE, name, {}) for name in self._topics], False, False, {})  # noqa: FBT003
+        return request_struct_class([(_NONE, name, {}) for name in self._topics], False, False, {})  # noqa: FBT003 - by place, as sent
 
 
 async def topic_ids(client: AIOKafkaClient, topics: Collection[str], within: float) -> Mapping[str, UUID]:

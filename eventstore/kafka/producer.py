@@ -156,7 +156,7 @@ async def _end(producer: AIOKafkaProducer, tasks: Collection[asyncio.Task[Any]])
     """
     _drop_unsent(producer._message_accumulator)  # noqa: SLF001 - see above
     await closed(producer.stop(), CLOSE_SECONDS)
-    sender = producer._sender.sender_task  # noqa: SLF001
+    sender = producer._sender.sender_task  # noqa: SLF001 - what `stop` may leave behind
     for _ in range(_END_ATTEMPTS):
         left = {task for task in (sender, *tasks) if task is not None and not task.done()}
         if not left:
@@ -170,11 +170,11 @@ async def _end(producer: AIOKafkaProducer, tasks: Collection[asyncio.Task[Any]])
 
 def _drop_unsent(accumulator: Any) -> None:
     """Let nobody wait for what was not acknowledged."""
-    batches = [batch for queue in accumulator._batches.values() for batch in queue]  # noqa: SLF001
-    batches += accumulator._pending_batches  # noqa: SLF001
+    batches = [batch for queue in accumulator._batches.values() for batch in queue]  # noqa: SLF001 - waiting
+    batches += accumulator._pending_batches  # noqa: SLF001 - on their way
     accumulator.fail_all(ProducerClosed())
     for batch in batches:
-        for future in (batch.future, batch._drain_waiter):  # noqa: SLF001
+        for future in (batch.future, batch._drain_waiter):  # noqa: SLF001 - all that anybody could wait for
             _look_at(future)
 
 

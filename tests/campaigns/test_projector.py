@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from eventstore.kafka.consuming import SESSION_MS
 from eventstore.streams import ANY
 from fixtures.campaigns import report
 from fixtures.in_effect import Orders, clean_fold, orders_in
@@ -23,7 +24,7 @@ from fixtures.shop import placed
 
 MODEL = "orders"
 PLACES = ("fetched", "handling", "handled", "committed")
-SESSION_SECONDS = 6.0
+SESSION_SECONDS = SESSION_MS / 1000
 
 
 @dataclass
