@@ -7,6 +7,7 @@
 #   make bench         measure against raw asyncpg, pgbench and other libraries, and write docs/benchmarks.md; ARGS, as in:
 #                      make bench ARGS="--only appends --rounds 5 --quick"
 #   make bench-storage measure the choices of the schema (bytes, WAL, time) and write them into docs/design/storage.md
+#   make bench-histories hold other libraries to the history checker, and write what it finds into docs/history.md
 #   make lint          style, types and the layers of the architecture
 #   make format        rewrite the code as `make lint` wants it
 #   make lock          write requirements/dev.txt anew; ARGS goes to uv, as in: make lock ARGS=--upgrade
@@ -22,7 +23,7 @@ export PYTHON
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap demo demo-small test campaign bench bench-storage lint format lock clean
+.PHONY: help bootstrap demo demo-small test campaign bench bench-storage bench-histories lint format lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -47,6 +48,9 @@ bench: bootstrap
 
 bench-storage: bootstrap
 	@$(BIN)/python -m benchmarks.storage $(ARGS)
+
+bench-histories: bootstrap
+	@$(BIN)/python -m benchmarks.peers.histories $(ARGS)
 
 lint: bootstrap
 	@failed=0; \

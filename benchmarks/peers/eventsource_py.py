@@ -75,9 +75,9 @@ class Peer(AsyncPeer):
         """Connect; the store makes its table with the first call."""
         url = urlsplit(self.dsn)._replace(scheme="postgresql+asyncpg").geturl()
         self._engine = create_async_engine(url, pool_size=self.connections, max_overflow=0)
-        self._store = PostgreSQLEventStore(self._engine, create_schema=True)
-        self._accounts = AggregateRepository(self._store, Account, enable_tracing=False)
-        await self._store.get_stream_version(_stream(UUID(int=0)))
+        self.store = PostgreSQLEventStore(self._engine, create_schema=True)
+        self._accounts = AggregateRepository(self.store, Account, enable_tracing=False)
+        await self.store.get_stream_version(_stream(UUID(int=0)))
 
     async def close(self) -> None:
         """Disconnect."""
@@ -85,14 +85,14 @@ class Peer(AsyncPeer):
 
     async def append(self, stream: UUID, version: int, number: int) -> None:
         """Append one event to a stream that is at this version."""
-        await self._store.append(_stream(stream), [_event(stream, number)], ExpectedVersion.exact(version))
+        await self.store.append(_stream(stream), [_event(stream, number)], ExpectedVersion.exact(version))
 
     async def append_any(self, stream: UUID, number: int) -> None:
         """Append at any version; concurrent ones still conflict, and are repeated."""
         event = _event(stream, number)
         while True:
             try:
-                await self._store.append(_stream(stream), [event], ExpectedVersion.any_())
+                await self.store.append(_stream(stream), [event], ExpectedVersion.any_())
             except OptimisticLockError:
                 continue
             return
@@ -102,7 +102,7 @@ class Peer(AsyncPeer):
         event = _event(stream, number)
         while True:
             try:
-                done = await self._store.append(_stream(stream), [event], ExpectedVersion.exact(version))
+                done = await self.store.append(_stream(stream), [event], ExpectedVersion.exact(version))
             except OptimisticLockError as conflict:
                 version = conflict.actual_version
             else:
@@ -112,7 +112,7 @@ class Peer(AsyncPeer):
         """Append a thousand at a time."""
         for start in range(0, len(numbers), 1000):
             chunk = [_event(stream, number) for number in numbers[start : start + 1000]]
-            await self._store.append(_stream(stream), chunk, ExpectedVersion.exact(start))
+            await self.store.append(_stream(stream), chunk, ExpectedVersion.exact(start))
 
     async def load(self, stream: UUID) -> int:
         """Fold a stream."""
@@ -124,7 +124,7 @@ class Peer(AsyncPeer):
         seen, position = 0, None
         while seen < limit:
             page = 0
-            async for envelope in self._store.read_all(position, FeedReadOptions(limit=PAGE)):
+            async for envelope in self.store.read_all(position, FeedReadOptions(limit=PAGE)):
                 position = envelope.position
                 page += 1
             if page == 0:

@@ -87,13 +87,13 @@ class Peer(BlockingPeer):
             "POSTGRES_MAX_OVERFLOW": "0",
             "POSTGRES_MAX_WAITING": "1000",
         }
-        self._bank = Bank(env=environment)
+        self.bank = Bank(env=environment)
         self._caching = Bank(env=environment | {"AGGREGATE_CACHE_MAXSIZE": "100"})
         self._held: dict[UUID, Account] = {}
 
     async def close(self) -> None:
         """Disconnect."""
-        self._bank.close()
+        self.bank.close()
         self._caching.close()
 
     async def append(self, stream: UUID, version: int, number: int) -> None:
@@ -103,7 +103,7 @@ class Peer(BlockingPeer):
         else:
             account = self._held[stream]
             account.deposit(**fields(number))
-        self._bank.save(account)
+        self.bank.save(account)
         if version + 1 == EVENTS_PER_STREAM:
             del self._held[stream]
 
@@ -123,21 +123,21 @@ class Peer(BlockingPeer):
         account = Account(key=stream, **fields(numbers[0]))
         for number in numbers[1:]:
             account.deposit(**fields(number))
-        self._bank.save(account)
+        self.bank.save(account)
 
     async def load(self, stream: UUID) -> int:
         """Get an aggregate from its events."""
-        return self._bank.repository.get(stream).version
+        return self.bank.repository.get(stream).version
 
     async def read_all(self, limit: int) -> int:
         """Select notifications page by page, and map each to its event."""
         seen, start = 0, None
         while seen < limit:
-            page = self._bank.notification_log.select(start, PAGE, inclusive_of_start=False)
+            page = self.bank.notification_log.select(start, PAGE, inclusive_of_start=False)
             if not page:
                 break
             for notification in page:
-                self._bank.mapper.to_domain_event(notification)
+                self.bank.mapper.to_domain_event(notification)
             seen += len(page)
             start = page[-1].id
         return seen

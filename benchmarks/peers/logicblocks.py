@@ -88,7 +88,7 @@ class Peer(AsyncPeer):
         await self._pool.open(wait=True)
         async with self._pool.connection() as connection:
             await connection.execute(TABLE)
-        self._store = EventStore(PostgresEventStorageAdapter(connection_source=self._pool))
+        self.store = EventStore(PostgresEventStorageAdapter(connection_source=self._pool))
 
     async def close(self) -> None:
         """Disconnect."""
@@ -126,7 +126,7 @@ class Peer(AsyncPeer):
     async def read_all(self, limit: int) -> int:
         """Iterate over the log."""
         seen = 0
-        async for event in self._store.log().iterate():
+        async for event in self.store.log().iterate():
             Deposited(**event.payload)
             seen += 1
             if seen == limit:
@@ -134,7 +134,7 @@ class Peer(AsyncPeer):
         return seen
 
     def _stream(self, stream: UUID) -> Any:
-        return self._store.stream(category=CATEGORY, stream=str(stream))
+        return self.store.stream(category=CATEGORY, stream=str(stream))
 
 
 def _at(version: int) -> Any:

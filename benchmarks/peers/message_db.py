@@ -75,7 +75,7 @@ class Peer(BlockingPeer):
         connection.close()
         url = urlsplit(self.dsn)._replace(query=f"options={quote('-c search_path=message_store,public')}").geturl()
         self._pool = ConnectionPool.from_url(url, max_connections=self.connections)
-        self._store = MessageDB(connection_pool=self._pool)
+        self.store = MessageDB(connection_pool=self._pool)
 
     async def close(self) -> None:
         """Disconnect."""
@@ -83,32 +83,32 @@ class Peer(BlockingPeer):
 
     async def append(self, stream: UUID, version: int, number: int) -> None:
         """Write one message to a stream that is at this version; its versions count from 0, and -1 is none."""
-        self._store.write(f"account-{stream}", "Deposited", fields(number), expected_version=version - 1)
+        self.store.write(f"account-{stream}", "Deposited", fields(number), expected_version=version - 1)
 
     async def append_any(self, stream: UUID, number: int) -> None:
         """Write without an expected version."""
-        self._store.write(f"account-{stream}", "Deposited", fields(number))
+        self.store.write(f"account-{stream}", "Deposited", fields(number))
 
     async def append_after_conflicts(self, stream: UUID, version: int, number: int) -> int:
         """Write; after a conflict look at the last message."""
         while True:
             try:
-                self._store.write(f"account-{stream}", "Deposited", fields(number), expected_version=version - 1)
+                self.store.write(f"account-{stream}", "Deposited", fields(number), expected_version=version - 1)
             except ValueError as error:
                 if "Wrong expected version" not in str(error):
                     raise
-                version = self._store.read_last_message(f"account-{stream}")["position"] + 1
+                version = self.store.read_last_message(f"account-{stream}")["position"] + 1
             else:
                 return version + 1
 
     async def fill(self, stream: UUID, numbers: range) -> None:
         """Write all in one transaction."""
-        self._store.write_batch(f"account-{stream}", [("Deposited", fields(number)) for number in numbers])
+        self.store.write_batch(f"account-{stream}", [("Deposited", fields(number)) for number in numbers])
 
     async def load(self, stream: UUID) -> int:
         """Fold a stream by hand: the library has no aggregates."""
         amount = deposits = 0
-        for message in self._store.read_stream(f"account-{stream}", no_of_messages=1_000_000):
+        for message in self.store.read_stream(f"account-{stream}", no_of_messages=1_000_000):
             amount += Deposited(**message["data"]).amount
             deposits += 1
         return deposits
@@ -117,7 +117,7 @@ class Peer(BlockingPeer):
         """Read everything, page by page."""
         seen = position = 0
         while seen < limit:
-            page = self._store.read("$all", position=position, no_of_messages=PAGE)
+            page = self.store.read("$all", position=position, no_of_messages=PAGE)
             if not page:
                 break
             for message in page:

@@ -75,8 +75,8 @@ class Peer(AsyncPeer):
         """Connect and make the table."""
         self._pool = await asyncpg.create_pool(self.dsn, min_size=self.connections, max_size=self.connections)
         await self._pool.execute(TABLE)
-        self._store = PostgresEventStore(AsyncpgConnector(self._pool), EventSerializer())
-        self._accounts = SimpleAggregateRepository(self._store, [], Account)
+        self.store = PostgresEventStore(AsyncpgConnector(self._pool), EventSerializer())
+        self._accounts = SimpleAggregateRepository(self.store, [], Account)
 
     async def close(self) -> None:
         """Disconnect."""
@@ -84,22 +84,22 @@ class Peer(AsyncPeer):
 
     async def append(self, stream: UUID, version: int, number: int) -> None:
         """Add one event to a stream that is at this version."""
-        await self._store.add([_message(stream, version, number)])
+        await self.store.add([_message(stream, version, number)])
 
     async def append_after_conflicts(self, stream: UUID, version: int, number: int) -> int:
         """Add; after a conflict load what has come since."""
         while True:
             try:
-                await self._store.add([_message(stream, version, number)])
+                await self.store.add([_message(stream, version, number)])
             except WrongEventVersionException:
-                later = await self._store.load_events_from(stream, version)
+                later = await self.store.load_events_from(stream, version)
                 version = max(later) + 1 if later else version
             else:
                 return version + 1
 
     async def fill(self, stream: UUID, numbers: range) -> None:
         """Add all in one transaction."""
-        await self._store.add([_message(stream, number, number) for number in numbers])
+        await self.store.add([_message(stream, number, number) for number in numbers])
 
     async def load(self, stream: UUID) -> int:
         """Load an aggregate."""

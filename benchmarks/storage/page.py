@@ -7,11 +7,11 @@ conclusions, is a person's. Each conclusion rests on checks, so that figures tha
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import asdict
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, Final
 
+from benchmarks import marked
 from benchmarks.storage.run import figure
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ Entry = dict[str, Any]
 
 FORMAT: Final = 1
 MACHINE: Final = "machine"
-_BLOCK: Final = re.compile(r"<!-- measured: (?P<name>[\w-]+) -->\n.*?<!-- end -->", re.DOTALL)
 
 
 def load(file: Path) -> Entry:
@@ -59,25 +58,11 @@ def broken(content: Entry) -> list[str]:
 
 
 def refresh(content: Entry, page: Path) -> None:
-    """Write the figures into the page, between their markers; those that have none yet come at its end."""
+    """Write the figures into the page, between their markers."""
     blocks = {name: _section(entry) for name, entry in content["choices"].items()}
     if content["machine"]:
         blocks[MACHINE] = _machine(content)
-    text = page.read_text(encoding="utf-8") if page.is_file() else ""
-    there = marked(text)
-    text += "".join(f"\n<!-- measured: {name} -->\n<!-- end -->\n" for name in blocks if name not in there)
-
-    def filled(match: re.Match[str]) -> str:
-        name = match["name"]
-        return f"<!-- measured: {name} -->\n\n{blocks[name]}\n\n<!-- end -->" if name in blocks else match[0]
-
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(_BLOCK.sub(filled, text), encoding="utf-8")
-
-
-def marked(text: str) -> list[str]:
-    """Return the names of a page's markers."""
-    return [match["name"] for match in _BLOCK.finditer(text)]
+    marked.refresh(page, blocks)
 
 
 def _machine(content: Entry) -> str:

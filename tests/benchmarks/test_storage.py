@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from benchmarks import marked
 from benchmarks.storage import __main__ as storage
 from benchmarks.storage import page, rows, variants
 from benchmarks.storage.choices import CHOICES, chosen
@@ -54,7 +55,7 @@ def test_a_quick_run_measures_every_choice_and_writes_its_figures_between_what_a
     assert text.startswith("Before.\n\n<!-- measured: payloads -->\n\nDeposits, 1,500 events:")
     assert "<!-- end -->\n\nAfter.\n" in text
     assert "former figures" not in text
-    assert set(CHOICES) | {page.MACHINE} == set(page.marked(text))
+    assert set(CHOICES) | {page.MACHINE} == set(marked.names(text))
 
 
 def test_only_the_chosen_ones_are_measured_and_a_wrong_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
