@@ -95,8 +95,7 @@ class KafkaStretch:
         Raises:
             LeaseLostError: Somebody else has moved on in a partition.
         """
-        await self.places.move(session, self.offsets, since=self.since)
-        await self.places.note_versions(session, self.versions)
+        await self.places.move(session, self.offsets, since=self.since, versions=self.versions)
 
     def split(self, count: int) -> tuple[KafkaStretch, KafkaStretch]:
         """Return the stretch up to its first `count` events, and what is left of it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from eventstore.db import Answering, answering
@@ -74,14 +75,20 @@ class Places:
         return min([(await checkpoints.load(publisher_checkpoint(name))).position for name in publishers])
 
     async def move(
-        self, session: Session, to: Mapping[TopicPartition, int], *, since: Mapping[tuple[str, int], int]
+        self,
+        session: Session,
+        to: Mapping[TopicPartition, int],
+        *,
+        since: Mapping[tuple[str, int], int],
+        versions: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
-        """Move on in partitions, inside the transaction that changes the read model.
+        """Move on in partitions and streams, inside the transaction that changes the read model.
 
         Args:
             session: The transaction.
             to: The next offsets now.
             since: The next offsets before, of the partitions that were begun.
+            versions: The last versions taken in of the streams that have moved.
 
         Raises:
             LeaseLostError: Somebody else has moved on in one of them: this transaction must not commit.
@@ -89,23 +96,20 @@ class Places:
         if not to:
             return
         topics = [partition.topic for partition in to]
+        streams = sorted(versions)  # so that two who note the same ones wait for each other in one order
         moved = await session.fetchrow(
-            "save_kafka_offsets",
+            "save_kafka_places",
             self._consumer,
             topics,
             [partition.partition for partition in to],
             list(to.values()),
             [since.get(partition, _NOWHERE) for partition in to],
             [self._topic_ids.get(topic) for topic in topics],
+            streams,
+            [versions[stream_id] for stream_id in streams],
         )
         if moved is None or moved[0] < len(to):
             raise LeaseLostError(f"{self._consumer} in {', '.join(sorted(set(topics)))}")
-
-    async def note_versions(self, session: Session, versions: Mapping[str, int]) -> None:
-        """Note the last versions taken in, inside the transaction that changes the read model."""
-        if versions:
-            streams = sorted(versions)  # so that two who note the same ones wait for each other in one order
-            await session.fetch("save_kafka_streams", self._consumer, streams, [versions[one] for one in streams])
 
     async def are_valid(self) -> bool:
         """Whether the read model is fed from Kafka, and was not built from the log since."""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from eventstore.codec import Selection
 from eventstore.db import answering
-from eventstore.db.errors import translated
 from eventstore.errors import ClosedError, TooManyParkedStreamsError
 from eventstore.projections.handling import handle_all
 from eventstore.projections.parking import ParkedStreams
@@ -155,17 +154,15 @@ class ProjectionRunner:
                 await stack.aclose()
 
     async def handle(self, session: ConnectionSession, events: Sequence[StoredEvent]) -> None:
-        """Call the handlers of events inside a transaction.
+        """Call the handlers of events inside a transaction of `transaction`.
 
         Raises:
             ProjectionFailedError, StretchFailedError, CodecError: As `apply` does.
         """
         decoded = self._pages.events(events)
-        if not decoded:
-            return
-        with translated(session.queries.schema):
-            await self.read_model.use(session.connection)
-        await handle_all(self.projection, decoded, ProjectionContext(session.connection, rebuilding=self._rebuilding))
+        if decoded:
+            context = ProjectionContext(session.connection, rebuilding=self._rebuilding)
+            await handle_all(self.projection, decoded, context)
 
     async def _not_held_back(self, session: ConnectionSession, events: Sequence[StoredEvent]) -> Sequence[StoredEvent]:
         """Return the events whose streams are not parked.

@@ -46,16 +46,16 @@ class ReadModel:
 
     async def use(self, connection: Connection) -> None:
         """Let bare table names mean these tables until the transaction ends."""
-        if self.schema:
-            await set_search_path(connection, f"{quoted(self.schema)}, public")
+        if path := self._search_path:
+            await set_search_path(connection, path)
 
     async def hold(self, session: ConnectionSession, generation: int) -> None:
-        """Keep a rebuild from replacing the tables until the transaction ends.
+        """Keep a rebuild from replacing the tables until the transaction ends; till then bare table names mean these.
 
         Raises:
             LeaseLostError: They were replaced since `ensure` returned this generation.
         """
-        row = await session.fetchrow("hold_read_model", self.name)
+        row = await session.fetchrow("hold_read_model", self.name, self._search_path)
         if row is None or row[0] != generation:
             raise LeaseLostError(self.name)
 
@@ -75,6 +75,10 @@ class ReadModel:
         row = await session.fetchrow("replace_read_model", self.name)
         assert row is not None  # noqa: S101 - RETURNING
         return int(row[0])
+
+    @property
+    def _search_path(self) -> str | None:
+        return f"{quoted(self.schema)}, public" if self.schema else None
 
     async def _make(self, session: ConnectionSession) -> None:
         if self.schema is None or self.projection.setup is None:

@@ -39,8 +39,7 @@ def offsets_outside() -> None:
 
     async def note(self: KafkaStretch, _: ConnectionSession) -> None:
         pool = self.places._database
-        await self.places.move(pool, self.offsets, since=self.since)
-        await self.places.note_versions(pool, self.versions)
+        await self.places.move(pool, self.offsets, since=self.since, versions=self.versions)
 
     KafkaStretch.note = note  # type: ignore[method-assign,assignment]
 

@@ -78,9 +78,10 @@ SELECT consumer, topic, partition, next_offset FROM {schema}.kafka_offsets ORDER
 -- Which topics, by Kafka's own ids, a consumer's places are in.
 SELECT DISTINCT topic, topic_id FROM {schema}.kafka_offsets WHERE consumer = $1 AND topic_id IS NOT NULL
 
--- name: save_kafka_offsets
--- Move a consumer's places in these partitions, inside the transaction that changes its read model; returns how many were
--- where they were thought to be ($5, -1 for one that is not written down yet).
+-- name: save_kafka_places
+-- Move a consumer's places in these partitions, and note the last versions taken in of streams ($7, $8), inside the
+-- transaction that changes its read model; returns how many places were where they were thought to be ($5, -1 for one
+-- that is not written down yet).
 WITH given AS (
     SELECT * FROM unnest($2::text[], $3::integer[], $4::bigint[], $5::bigint[], $6::uuid[])
            AS given (topic, partition, next_offset, since, topic_id)
@@ -96,6 +97,10 @@ WITH given AS (
     SELECT $1, topic, partition, next_offset, topic_id FROM given WHERE since = -1
         ON CONFLICT DO NOTHING
  RETURNING 1
+), noted AS (
+    INSERT INTO {schema}.kafka_streams (consumer, stream_id, stream_version)
+    SELECT $1, * FROM unnest($7::text[], $8::bigint[])
+        ON CONFLICT (consumer, stream_id) DO UPDATE SET stream_version = excluded.stream_version
 )
 SELECT (SELECT count(*) FROM moved) + (SELECT count(*) FROM begun)
 
@@ -106,12 +111,6 @@ DELETE FROM {schema}.kafka_offsets WHERE consumer = $1
 -- name: load_kafka_streams
 -- The last versions taken in of these streams.
 SELECT stream_id, stream_version FROM {schema}.kafka_streams WHERE consumer = $1 AND stream_id = ANY ($2::text[])
-
--- name: save_kafka_streams
--- Note the last versions taken in.
-INSERT INTO {schema}.kafka_streams (consumer, stream_id, stream_version)
-SELECT $1, * FROM unnest($2::text[], $3::bigint[])
-    ON CONFLICT (consumer, stream_id) DO UPDATE SET stream_version = excluded.stream_version
 
 -- name: delete_kafka_streams
 -- Forget a consumer's streams.
@@ -136,8 +135,10 @@ SELECT pg_advisory_xact_lock(-1 - hashtext($1)::bigint)
 SELECT generation FROM {schema}.read_models WHERE name = $1
 
 -- name: hold_read_model
--- The same, kept as it is until the transaction ends: a rebuild waits for it.
-SELECT generation FROM {schema}.read_models WHERE name = $1 FOR SHARE
+-- The same, kept as it is until the transaction ends: a rebuild waits for it. Until then bare table names are looked for
+-- in $2, if it is given.
+SELECT generation, set_config('search_path', coalesce($2, current_setting('search_path')), true)
+  FROM {schema}.read_models WHERE name = $1 FOR SHARE
 
 -- name: seize_read_model
 -- The same, and nobody else may even hold it until the transaction ends: waits for the transactions that do.
