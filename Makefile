@@ -41,7 +41,8 @@ test: bootstrap
 	@$(BIN)/python -m pytest $(ARGS)
 
 campaign: bootstrap
-	@$(BIN)/python -m pytest tests/campaigns --campaign $(ARGS)
+	@EVENTSTORE_CAMPAIGN_RESULTS=$${EVENTSTORE_CAMPAIGN_RESULTS:-$(CURDIR)/$(STATE)/campaign.jsonl} \
+		$(BIN)/python -m pytest tests/campaigns --campaign $(ARGS)
 
 bench: bootstrap
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -76,18 +76,18 @@ class Perseverance(Generic[S]):
             CodecError: An event cannot be read, and the policy is to stop; or newer code has written it.
             LeaseLostError, UnavailableError, TransactionConflictError: Start over.
         """
-        carefully = self._runs is not None and self._runs.goes_carefully(stretch)
         left = [stretch]
         while left and self._goes_on():
             part = left.pop()
-            if carefully and len(part.events) > 1:
-                left += reversed(part.split(1))
+            together = self._runs.together(part, len(stretch.events)) if self._runs is not None else None
+            if together is not None and len(part.events) > together:
+                left += reversed(part.split(together))
                 continue
-            if carefully and part.events:
+            if together == 1 and part.events:
                 await self._apply_alone(part, None)
             else:
                 try:
-                    await self._apply_once(part)
+                    await self._apply_once(part, noted=together is not None)
                 except _FAILURES as error:
                     _require_mendable(error)
                     if len(part.events) > 1:
@@ -98,7 +98,9 @@ class Perseverance(Generic[S]):
                 self._runs.note_passed(part)
             self._on_done(part)
 
-    async def _apply_once(self, part: S) -> None:
+    async def _apply_once(self, part: S, *, noted: bool = False) -> None:
+        if noted and self._runs is not None:
+            await self._runs.note_part(part)
         try:
             await self._runner.apply(part.events, session_hook=part.note)
         except BrokenWhileHandlingError as error:

@@ -1,8 +1,9 @@
 """Runs: who applies a consumer's events just now, noted so that the next one can tell that the last one died.
 
     begun (a row says whose run it is) --stopped in good order--> the row is gone
-        '-- the process dies --> the row is left: whoever comes next goes carefully, event by event, each attempt noted
-            in a transaction of its own beforehand, until it is past where the dead one can have been
+        '-- the process dies --> the row is left: whoever comes next goes carefully until it is past where the dead one
+            can have been: in parts, each noted in a transaction of its own beforehand
+                '-- dies again --> goes through that part event by event, each attempt noted beforehand
 
 A consumer's events may be shared out (the partitions of a topic): each share has a row.
 """
@@ -31,8 +32,12 @@ _END_SECONDS: Final = 3.0
 """How long noting the end may take; what is not noted makes the next one careful, and nothing worse."""
 
 
+PART: Final = 100
+"""Events that are applied together where somebody may have died; so few at once are applied one by one."""
+
+
 class Attempts(NamedTuple):
-    """How often an event was tried alone."""
+    """How often an event was tried alone; 0 when it was the first of a part."""
 
     stream_id: str
     stream_version: int
@@ -62,6 +67,7 @@ class Runs:
         self._id = uuid4()
         self._held: set[str] = set()
         self._careful: dict[str, int] = {}
+        self._alone: dict[str, int] = {}
         self._attempts: dict[str, Attempts] = {}
         self._breaks: dict[str, Breaks] = {}
 
@@ -92,6 +98,7 @@ class Runs:
         log.warning("%s%s ended without a word: going on carefully", self._consumer, share and f" ({share})")
         self._careful[share] = self._span
         if stream_id is not None and version is not None:
+            self._alone[share] = PART
             self._attempts[share] = Attempts(stream_id, version, count)
 
     async def end(self) -> None:
@@ -103,24 +110,33 @@ class Runs:
         except (UnavailableError, TimeoutError):
             return  # our own next run knows better, and others will be careful for nothing
 
-    def goes_carefully(self, stretch: Stretch) -> bool:
-        """Whether somebody may have died in this stretch."""
-        return not self._careful.keys().isdisjoint(stretch.shares)
+    def together(self, part: Stretch, of: int) -> int | None:
+        """Return how many events may be applied in one transaction; None for any number.
+
+        Args:
+            part: What is left of a stretch.
+            of: How many events the whole stretch had.
+        """
+        if self._careful.keys().isdisjoint(part.shares):
+            return None
+        return PART if of > PART and self._alone.keys().isdisjoint(part.shares) else 1
 
     def note_passed(self, stretch: Stretch) -> None:
         """Count a stretch, or a part of one, as passed: care ends once all is that can have been under way."""
         for share, size in stretch.shares.items():
             self._breaks.pop(share, None)
-            if share in self._careful:
-                self._careful[share] -= size
-                if self._careful[share] <= 0:
-                    del self._careful[share]
+            _count_down(self._careful, share, size)
+        if self._alone:
+            for event in stretch.events:
+                _count_down(self._alone, stretch.share_of(event), 1)
 
     def note_break(self, stretch: Stretch, error: Exception) -> None:
         """Note that the connection broke in a stretch: once may be chance, again without progress asks for care."""
         for share in stretch.shares:
             times = self._breaks[share].times + 1 if share in self._breaks else 1
             self._breaks[share] = Breaks(times, error)
+            if share in self._careful:
+                self._alone[share] = PART
             if times > 1:
                 self._careful[share] = self._span
 
@@ -133,6 +149,18 @@ class Runs:
         known = self._attempts.get(share)
         is_it = known is not None and known[:2] == (event.stream_id, event.stream_version)
         return known.times if known is not None and is_it else 0
+
+    async def note_part(self, part: Stretch) -> None:
+        """Note which events we are about to try together: by the first one in each share.
+
+        Raises:
+            LeaseLostError: Somebody else works on a share.
+        """
+        firsts: dict[str, StoredEvent] = {}
+        for event in part.events:
+            firsts.setdefault(part.share_of(event), event)
+        for share, event in firsts.items():
+            await self.note_attempt(share, event, 0)
 
     async def note_attempt(self, share: str, event: StoredEvent, count: int) -> None:
         """Note which event we are about to try, and for which time.
@@ -149,3 +177,10 @@ class Runs:
         """Count an attempt for nothing: what failed was not the event."""
         known = self._attempts[share]
         self._attempts[share] = known._replace(times=known.times - 1)
+
+
+def _count_down(left: dict[str, int], share: str, by: int) -> None:
+    if share in left:
+        left[share] -= by
+        if left[share] <= 0:
+            del left[share]

@@ -50,11 +50,13 @@ class Batch(NamedTuple):
         events: The wanted events in it, as they are stored, in order; may be empty.
         checkpoint: The last event looked at, wanted or not: where to go on once the batch is done.
         behind: How many positions lie between it and the high-water mark.
+        looked_at: How many events were looked at, wanted or not, at the most.
     """
 
     events: list[StoredEvent]
     checkpoint: Checkpoint
     behind: int
+    looked_at: int
 
 
 class Polling:
@@ -147,9 +149,9 @@ class LogFollower:
 
     async def _next_now(self) -> Batch | None:
         while self._read_up_to < self._mark.position or await self._raise_mark():
+            place, rows = (self._read_up_to, self._event_id), self._size.rows
             try:
-                place = (self._read_up_to, self._event_id)
-                page = await self._log.read_on(self._wanted, *place, self._mark, self._size.rows)
+                page = await self._log.read_on(self._wanted, *place, self._mark, rows)
             except NotOnLogError:
                 await self._look_again()
                 continue
@@ -162,7 +164,7 @@ class LogFollower:
             self._read_up_to, self._event_id = page.last_position, page.last_event_id
             self._had_news = True
             checkpoint = Checkpoint(page.last_position, page.last_event_id, self._epoch)
-            return Batch(page.events, checkpoint, self.behind)
+            return Batch(page.events, checkpoint, self.behind, rows)
         return None
 
     async def _raise_mark(self) -> bool:

@@ -10,11 +10,13 @@ import pytest
 
 from eventstore import ANY, EventStore
 from eventstore.projections import ParkedStreams, replay_parked
+from eventstore.projections.runs import PART
 from fixtures.deadly import DIED, run_deadly
 from fixtures.projecting import clean_fold, fill, project_all, rows, sales
 from fixtures.shop import OrderPlaced, placed
 
 RUNS = "SELECT count(*) FROM eventstore.projection_runs"
+NOTED = "SELECT stream_id, stream_version, attempts FROM eventstore.projection_runs"
 
 
 async def start(dsn: str, connection: asyncpg.Connection, *arguments: str) -> tuple[int, str]:
@@ -56,6 +58,25 @@ async def test_a_deadly_event_is_parked_after_its_attempts_and_all_others_are_ap
     assert await rows(connection) == await clean_fold(store)
 
 
+async def test_where_many_may_have_been_under_way_they_are_tried_in_parts_and_only_the_deadly_part_one_by_one(
+    dsn: str, store: EventStore, connection: asyncpg.Connection
+) -> None:
+    for number in range(5):
+        events = [placed(7 if number == 2 and event == 25 else 1, str(event)) for event in range(50)]
+        await store.append(f"order-{number}", events, expected_version=ANY)
+
+    codes, noted = [], []
+    for _ in range(4):
+        codes.append((await start(dsn, connection, "park", "1"))[0])
+        noted.append(await connection.fetchrow(NOTED))
+
+    assert codes == [DIED, DIED, DIED, 0]  # in its batch, in its part, and alone
+    # A worker's first batch is of 16 events, its second of 128. The second one dies in a part that begins at the 33rd.
+    assert noted == [(None, None, 0), ("order-0", 33, 0), ("order-2", 26, 1), None]
+    (held,) = await ParkedStreams(store.database, "sales@1").held()
+    assert (held.stream_id, held.from_version) == ("order-2", 26)
+
+
 async def test_to_stop_ends_a_worker_that_has_died_at_an_event_so_often_before_it_dies_again(
     dsn: str, store: EventStore, connection: asyncpg.Connection
 ) -> None:
@@ -84,6 +105,22 @@ async def test_who_comes_after_a_death_is_careful_only_until_it_is_past_the_plac
 
     assert list(Counter(transactions).values()) == [1] * 5 + [5] * 3
     assert await connection.fetchval(RUNS) == 0
+
+
+async def test_who_comes_after_a_death_applies_large_batches_in_parts(
+    store: EventStore, connection: asyncpg.Connection
+) -> None:
+    transactions: list[int] = []
+
+    async def note(_event: object, ctx: object) -> None:
+        transactions.append(await ctx.connection.fetchval("SELECT txid_current()"))  # type: ignore[attr-defined]
+
+    await fill(store, 250)
+    await connection.execute("INSERT INTO eventstore.projection_runs VALUES ('sales@1', '', gen_random_uuid())")
+    await project_all(store, sales(before=note))
+
+    # The first batches are small, for it is not known yet how large events are.
+    assert list(Counter(transactions).values()) == [1] * 16 + [PART, 28, PART, 6]
 
 
 async def test_a_worker_that_stops_in_good_order_leaves_nothing_to_be_careful_about(
