@@ -87,7 +87,15 @@ class KafkaStretch:
 
     def share_of(self, event: StoredEvent) -> str:
         """Return the partition that an event came from."""
-        return next(share_of(arrival.partition) for arrival in self.arrivals if arrival.event is event)
+        return self._share_of[event.stream_id, event.stream_version]
+
+    @cached_property
+    def _share_of(self) -> Mapping[tuple[str, int], str]:
+        return {
+            (arrival.event.stream_id, arrival.version): share_of(arrival.partition)
+            for arrival in self.arrivals
+            if arrival.event is not None
+        }
 
     async def note(self, session: ConnectionSession) -> None:
         """Move on in the partitions, and note the versions of the streams.

@@ -49,5 +49,5 @@ async def read_between(
         if position >= up_to.position:
             await require_on_log(log, name, up_to)
             events = [event for event in found.events if event.position <= up_to.position]
-            found = Batch(events, up_to.under(after.epoch), behind=0, looked_at=len(events))
+            found = found._replace(events=events, checkpoint=up_to.under(after.epoch), behind=0)
         yield found

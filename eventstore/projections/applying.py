@@ -154,7 +154,7 @@ class ProjectionRunner:
                 await stack.aclose()
 
     async def handle(self, session: ConnectionSession, events: Sequence[StoredEvent]) -> None:
-        """Call the handlers of events inside a transaction of `transaction`.
+        """Call the handlers of events, inside what `transaction` has opened.
 
         Raises:
             ProjectionFailedError, StretchFailedError, CodecError: As `apply` does.

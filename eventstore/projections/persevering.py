@@ -7,7 +7,8 @@
 
 Failures that pass by themselves (a broken connection, a deadlock, a lost lease) count for nothing: the worker backs off
 and starts over. But a connection that breaks again and again while the same events are handled is their doing: they are
-then applied one by one, and the one that is left after `BREAKS` times, or as often as the policy allows, is given up.
+then gone through carefully, and the one at which it breaks alone `BREAKS` times, or as often as the policy allows, is
+given up.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from eventstore.projections.failing import Park
 from eventstore.projections.handling import BrokenWhileHandlingError, StretchFailedError
 from eventstore.projections.handling import failure_of as failed_on
 from eventstore.projections.parking import failure_of
+from eventstore.projections.runs import PART
 from eventstore.projections.stretches import Stretch
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BREAKS: Final = 5
-"""How often the connection may break at one event at least: a database in trouble breaks it, too."""
+"""How often the connection may break at one event, tried alone, at least: a database in trouble breaks it, too."""
 
 _FAILURES: Final = (ProjectionFailedError, StretchFailedError, CodecError)
 
@@ -76,13 +78,15 @@ class Perseverance(Generic[S]):
             CodecError: An event cannot be read, and the policy is to stop; or newer code has written it.
             LeaseLostError, UnavailableError, TransactionConflictError: Start over.
         """
+        if self._runs is not None:
+            self._runs.meet(stretch)
         left = [stretch]
         while left and self._goes_on():
             part = left.pop()
-            together = self._runs.together(part, len(stretch.events)) if self._runs is not None else None
+            together = self._together(part, of=len(stretch.events))
             if together is not None and len(part.events) > together:
-                left += reversed(part.split(together))
-                continue
+                part, rest = part.split(together)
+                left.append(rest)
             if together == 1 and part.events:
                 await self._apply_alone(part, None)
             else:
@@ -97,6 +101,17 @@ class Perseverance(Generic[S]):
             if self._runs is not None:
                 self._runs.note_passed(part)
             self._on_done(part)
+
+    def _together(self, part: S, of: int) -> int | None:
+        """Return how many of the next events are tried in one transaction where care is needed; None where it is not.
+
+        Args:
+            part: What is left of a stretch.
+            of: How many events were in the whole stretch.
+        """
+        if self._runs is None or not self._runs.goes_carefully(part):
+            return None
+        return 1 if of <= PART else self._runs.together(part)
 
     async def _apply_once(self, part: S, *, noted: bool = False) -> None:
         if noted and self._runs is not None:
@@ -117,11 +132,11 @@ class Perseverance(Generic[S]):
         """
         (event,) = part.events
         share = part.share_of(event)
-        breaks = self._runs.breaks_at(share) if self._runs else None
-        if breaks is not None and breaks.times >= max(self._policy.attempts, BREAKS):
+        breaks = self._runs.breaks_at(share, event) if self._runs else None
+        if breaks is not None and breaks.alone >= max(self._policy.attempts, BREAKS):
             broke = failed_on(self._runner.projection, event, breaks.last)
             broke.__cause__ = breaks.last
-            await self._give_up(part, event, broke, breaks.times)
+            await self._give_up(part, event, broke, breaks.alone)
             return
         backoff = self._policy.backoff()
         attempts = (self._runs.attempts_at(share, event) if self._runs else 0) + (failure is not None)

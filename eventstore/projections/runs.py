@@ -3,7 +3,7 @@
     begun (a row says whose run it is) --stopped in good order--> the row is gone
         '-- the process dies --> the row is left: whoever comes next goes carefully until it is past where the dead one
             can have been: in parts, each noted in a transaction of its own beforehand
-                '-- dies again --> goes through that part event by event, each attempt noted beforehand
+                '-- dies again --> the events of that part are suspects: they are tried alone, each attempt noted
 
 A consumer's events may be shared out (the partitions of a topic): each share has a row.
 """
@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
+from itertools import takewhile
 from typing import TYPE_CHECKING, Final, NamedTuple
 from uuid import UUID, uuid4
 
@@ -31,23 +32,42 @@ log = logging.getLogger(__name__)
 _END_SECONDS: Final = 3.0
 """How long noting the end may take; what is not noted makes the next one careful, and nothing worse."""
 
-
 PART: Final = 100
-"""Events that are applied together where somebody may have died; so few at once are applied one by one."""
+"""Events that are tried together where somebody may have died. A batch that has no more is tried event by event at
+once: so a deadly event costs one death less, and time only where there is much to do."""
 
 
-class Attempts(NamedTuple):
-    """How often an event was tried alone; 0 when it was the first of a part."""
+class Noted(NamedTuple):
+    """What was noted before it was tried: one event, or a part of a share's events.
+
+    Attributes:
+        stream_id: The stream of the event, or of the part's first one.
+        stream_version: Its version.
+        times: For which time the event is tried alone; of a part, how many events are in it, below zero.
+    """
 
     stream_id: str
     stream_version: int
     times: int
 
+    def begins_at(self, event: StoredEvent) -> bool:
+        """Whether it is this event, or the part begins with it."""
+        return (self.stream_id, self.stream_version) == _about(event)
+
 
 class Breaks(NamedTuple):
-    """How often the connection broke while handlers ran, at one place."""
+    """How often the connection broke while handlers ran, since anything of a share was passed.
+
+    Attributes:
+        times: How often.
+        event: Which event was handled alone the last time, if it was.
+        alone: How often it broke at this one.
+        last: The last error.
+    """
 
     times: int
+    event: tuple[str, int] | None
+    alone: int
     last: Exception
 
 
@@ -67,8 +87,9 @@ class Runs:
         self._id = uuid4()
         self._held: set[str] = set()
         self._careful: dict[str, int] = {}
-        self._alone: dict[str, int] = {}
-        self._attempts: dict[str, Attempts] = {}
+        self._noted: dict[str, Noted] = {}
+        self._unmet: set[str] = set()
+        self._suspects: dict[str, int] = {}
         self._breaks: dict[str, Breaks] = {}
 
     @property
@@ -98,8 +119,8 @@ class Runs:
         log.warning("%s%s ended without a word: going on carefully", self._consumer, share and f" ({share})")
         self._careful[share] = self._span
         if stream_id is not None and version is not None:
-            self._alone[share] = PART
-            self._attempts[share] = Attempts(stream_id, version, count)
+            self._noted[share] = Noted(stream_id, version, count)
+            self._unmet.add(share)
 
     async def end(self) -> None:
         """Note that we have stopped in good order, if that can be noted."""
@@ -110,73 +131,94 @@ class Runs:
         except (UnavailableError, TimeoutError):
             return  # our own next run knows better, and others will be careful for nothing
 
-    def together(self, part: Stretch, of: int) -> int | None:
-        """Return how many events may be applied in one transaction; None for any number.
+    def goes_carefully(self, stretch: Stretch) -> bool:
+        """Whether somebody may have died in this stretch."""
+        return not self._careful.keys().isdisjoint(stretch.shares)
 
-        Args:
-            part: What is left of a stretch.
-            of: How many events the whole stretch had.
-        """
-        if self._careful.keys().isdisjoint(part.shares):
-            return None
-        return PART if of > PART and self._alone.keys().isdisjoint(part.shares) else 1
+    def meet(self, stretch: Stretch) -> None:
+        """Look whether what the dead one has noted still lies ahead: it begins where its share goes on, or is past."""
+        for event in stretch.events if self._unmet else ():
+            share = stretch.share_of(event)
+            if share in self._unmet:
+                self._unmet.discard(share)
+                if (noted := self._noted[share]).begins_at(event):
+                    self._suspects[share] = max(1, -noted.times)
+
+    def together(self, part: Stretch) -> int:
+        """Return how many of the next events may be tried together; 1 for a suspect, who is tried alone."""
+        if not self._suspects:
+            return PART
+        unsuspected = takewhile(lambda event: part.share_of(event) not in self._suspects, part.events[:PART])
+        return max(1, sum(1 for _ in unsuspected))
 
     def note_passed(self, stretch: Stretch) -> None:
         """Count a stretch, or a part of one, as passed: care ends once all is that can have been under way."""
         for share, size in stretch.shares.items():
             self._breaks.pop(share, None)
             _count_down(self._careful, share, size)
-        if self._alone:
+        if not self._suspects.keys().isdisjoint(stretch.shares):
             for event in stretch.events:
-                _count_down(self._alone, stretch.share_of(event), 1)
+                _count_down(self._suspects, stretch.share_of(event), 1)
 
     def note_break(self, stretch: Stretch, error: Exception) -> None:
         """Note that the connection broke in a stretch: once may be chance, again without progress asks for care."""
+        event = _about(stretch.events[0]) if len(stretch.events) == 1 else None
         for share in stretch.shares:
-            times = self._breaks[share].times + 1 if share in self._breaks else 1
-            self._breaks[share] = Breaks(times, error)
-            if share in self._careful:
-                self._alone[share] = PART
-            if times > 1:
+            before = self._breaks.get(share, Breaks(0, None, 0, error))
+            alone = 0 if event is None else 1 + (before.alone if before.event == event else 0)
+            self._breaks[share] = Breaks(before.times + 1, event, alone, error)
+            if before.times:
                 self._careful[share] = self._span
+            if before.times > 1 and event is None:
+                self._suspects[share] = sum(stretch.share_of(one) == share for one in stretch.events)
 
-    def breaks_at(self, share: str) -> Breaks | None:
-        """Return how often the connection has broken in a share since anything of it was passed."""
-        return self._breaks.get(share)
+    def breaks_at(self, share: str, event: StoredEvent) -> Breaks | None:
+        """Return how often the connection has broken while an event was handled alone, if it has."""
+        known = self._breaks.get(share)
+        return known if known is not None and known.event == _about(event) else None
 
     def attempts_at(self, share: str, event: StoredEvent) -> int:
         """Return how often an event was tried alone, by us or by one that died at it."""
-        known = self._attempts.get(share)
-        is_it = known is not None and known[:2] == (event.stream_id, event.stream_version)
-        return known.times if known is not None and is_it else 0
+        noted = self._noted.get(share)
+        return max(0, noted.times) if noted is not None and noted.begins_at(event) else 0
 
     async def note_part(self, part: Stretch) -> None:
-        """Note which events we are about to try together: by the first one in each share.
+        """Note which events we are about to try together: in each share, where they begin and how many they are.
 
         Raises:
             LeaseLostError: Somebody else works on a share.
         """
-        firsts: dict[str, StoredEvent] = {}
+        noted: dict[str, Noted] = {}
         for event in part.events:
-            firsts.setdefault(part.share_of(event), event)
-        for share, event in firsts.items():
-            await self.note_attempt(share, event, 0)
+            share = part.share_of(event)
+            known = noted.get(share, Noted(*_about(event), 0))
+            noted[share] = known._replace(times=known.times - 1)
+        await self._note(noted)
 
     async def note_attempt(self, share: str, event: StoredEvent, count: int) -> None:
-        """Note which event we are about to try, and for which time.
+        """Note which event we are about to try alone, and for which time.
 
         Raises:
             LeaseLostError: Somebody else works on the share.
         """
-        about = (self._consumer, share, self._id, event.stream_id, event.stream_version, count)
-        if await self._session.fetchrow("note_attempt", *about) is None:
-            raise LeaseLostError(self._consumer)
-        self._attempts[share] = Attempts(event.stream_id, event.stream_version, count)
+        await self._note({share: Noted(*_about(event), count)})
 
     def take_back_attempt(self, share: str) -> None:
         """Count an attempt for nothing: what failed was not the event."""
-        known = self._attempts[share]
-        self._attempts[share] = known._replace(times=known.times - 1)
+        known = self._noted[share]
+        self._noted[share] = known._replace(times=known.times - 1)
+
+    async def _note(self, noted: Mapping[str, Noted]) -> None:
+        columns = zip(*noted.values(), strict=True)
+        about = (self._consumer, self._id, list(noted), *map(list, columns))
+        if noted and len(await self._session.fetch("note_attempts", *about)) < len(noted):
+            raise LeaseLostError(self._consumer)
+        self._noted.update(noted)
+
+
+def _about(event: StoredEvent) -> tuple[str, int]:
+    """Return what tells an event from all others."""
+    return event.stream_id, event.stream_version
 
 
 def _count_down(left: dict[str, int], share: str, by: int) -> None:

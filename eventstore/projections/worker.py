@@ -89,8 +89,8 @@ class ProjectionWorker:
             follower = LogFollower(self._store.log, checkpoint, wanted=wanted, batch=BATCH, name=self._name)
             async with one_ahead(follower, lambda batch: batch.behind > 0) as batches:
                 async for batch in batches:
-                    events, to, _, looked_at = batch
-                    await perseverance.apply(LogStretch(self._name, events, checkpoint, to, looked_at))
+                    to = batch.checkpoint
+                    await perseverance.apply(LogStretch(self._name, batch.events, checkpoint, to, batch.looked_at))
                     checkpoint = to
 
     def _note_done(self, part: LogStretch) -> None:

@@ -9,13 +9,13 @@ import pytest
 
 from benchmarks.peers.environments import CannotBeHadError
 from benchmarks.peers.histories import __main__ as histories
-from benchmarks.peers.histories import judging
 from benchmarks.peers.histories.judging import Judged
 from benchmarks.peers.histories.ours import Ours
 from benchmarks.peers.histories.playing import Appended, Conflict, Shown, Subject, play
 from fixtures.history.model import Verdict
 
 APPENDS = 8
+PAGE = histories.ROOT / "docs" / "history.md"
 
 
 # --- a play ----------------------------------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ def test_a_run_writes_its_table_between_the_markers_of_the_page(durable_dsn: str
     assert text.startswith("Before.\n\n<!-- measured: histories -->\n\n| library")
     assert text.endswith("<!-- end -->\n\nAfter.\n")
     assert "former" not in text
-    assert "| this framework | `read_all` |" in text
+    assert "| this framework | read_all | 2 |" in text
     assert "| nothing |" in text
     assert "seeds 7 to 8" in text
 
@@ -228,7 +228,7 @@ def test_a_library_that_cannot_be_had_is_named_with_the_reason_and_the_others_ar
 
     assert histories.main([*options, "--only", "ours,oop_es_pg"]) == 0
 
-    assert "it needs another Python" in page.read_text()
+    assert "stopped: it needs another Python" in page.read_text()
     assert "| this framework |" in page.read_text()
 
 
@@ -237,7 +237,24 @@ def test_a_name_that_there_is_not_is_refused_with_those_that_there_are(capsys: p
     assert "oop_es_pg" in capsys.readouterr().err
 
 
-def test_every_way_of_following_has_its_adapter() -> None:
-    for contestant in histories.CONTESTANTS:
-        adapter = Path(judging.__file__).with_name(f"{contestant.module}.py").read_text()
-        assert repr(contestant.variant) in adapter or f'"{contestant.variant}"' in adapter
+def test_a_run_of_some_is_printed_and_leaves_the_page_as_it_is(
+    durable_dsn: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = PAGE.read_text()
+
+    assert histories.main(["--dsn", durable_dsn, "--only", "ours", "--runs", "1", "--appends", "2"]) == 0
+
+    assert "| this framework | read_all | 1 |" in capsys.readouterr().out
+    assert PAGE.read_text() == before
+
+
+def test_a_library_that_takes_too_long_is_named_without_the_address_of_the_database(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(histories, "_SECONDS", 0.01)
+
+    with pytest.raises(histories.PlayFailedError) as failed:
+        histories.Contestant("ours", "read_all").play("postgresql://alice:secret@nowhere/shop", 1, 1)
+
+    assert "not done within" in str(failed.value)
+    assert "secret" not in str(failed.value)

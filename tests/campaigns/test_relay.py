@@ -22,7 +22,7 @@ from fixtures.campaigns import Chance
 from fixtures.kafka_cluster import ThreeBrokers
 from fixtures.kafka_proxy import Api, How
 from fixtures.kafka_tools import eventually
-from fixtures.relay import DRAINS_WITHIN, Campaign, Process, Relay, RelayBroker
+from fixtures.relay import DRAINS_WITHIN, PATIENCE, Campaign, Process, Relay, RelayBroker
 from fixtures.shop import placed
 
 AT_WORK = ("idle", "begun", "sent", "committed")
@@ -45,7 +45,7 @@ async def set_limit(relay: Relay, size: int) -> None:
 
 async def test_a_publisher_killed_anywhere_loses_doubles_and_reorders_nothing(campaign: Campaign) -> None:
     kills = campaign.times(80, 2)
-    async with campaign.relay(f"{kills} kills") as relay:
+    async with campaign.relay(f"{kills} kills of publishers") as relay:
         working = await relay.publisher()
         await relay.moves_on()
         for _ in range(kills):
@@ -107,7 +107,7 @@ async def park(relay: Relay, stream: str) -> None:
 
 async def test_a_publisher_frozen_past_its_lease_wakes_up_fenced(campaign: Campaign) -> None:
     zombies = campaign.times(40, 2)
-    async with campaign.relay(f"{zombies} zombies") as relay:
+    async with campaign.relay(f"{zombies} frozen publishers") as relay:
         working, standby = await relay.publisher(), await relay.publisher()
         await relay.moves_on()
         working, standby = await who_works(working, standby)
@@ -163,7 +163,7 @@ async def two_zombies(relay: Relay) -> None:
     """Freeze a worker between two transactions, its heir before the fencing; wake the worker, and then the heir."""
     working = await relay.publisher()
     await relay.moves_on()
-    heir = await relay.publisher()
+    heir = await relay.publisher(lease_seconds=PATIENCE)  # it is frozen too, but keeps what it has taken over
     await heir.arm("fencing")
     await working.arm("idle", 3, then="committed")
     await working.stopped("idle")
@@ -179,7 +179,7 @@ async def test_groups_that_change_hands_while_their_worker_is_frozen_or_killed_s
     campaign: Campaign,
 ) -> None:
     rounds = campaign.times(10, 1)
-    async with campaign.relay(f"{rounds} zombies with groups", groups=3) as relay:
+    async with campaign.relay(f"{rounds} frozen publishers with groups", groups=3) as relay:
         first = await relay.publisher()
         await relay.moves_on()
         for _ in range(rounds):
@@ -199,7 +199,7 @@ async def test_groups_that_change_hands_while_their_worker_is_frozen_or_killed_s
 
 async def test_a_broker_killed_under_load_costs_nothing_but_time(campaign: Campaign, relay_broker: RelayBroker) -> None:
     kills = campaign.times(50, 1)
-    async with campaign.relay(f"{kills} broker kills") as relay:
+    async with campaign.relay(f"{kills} broker kills under publishers") as relay:
         await relay.publisher()
         await relay.moves_on()
         for _ in range(kills):
@@ -224,12 +224,12 @@ async def test_one_of_three_brokers_killed_under_load_costs_nothing_but_time(
             await three_brokers.goes_on_without(killed)
             # Leaders are named before they are ready: who coordinates transactions reads its log first. With three
             # brokers on two cores that takes longer than the five seconds that a single one needs.
-            async with asyncio.timeout(4 * DRAINS_WITHIN):
-                await relay.moves_on()
+            await relay.drains(4 * DRAINS_WITHIN)
             killed.start()
             await killed.is_serving()
             await three_brokers.are_in_sync()
-            await relay.drains()
+            async with asyncio.timeout(DRAINS_WITHIN):
+                await relay.moves_on()
         faults = await ended(relay)
     assert faults == {}
 
@@ -246,7 +246,7 @@ async def test_a_connection_cut_or_held_at_any_request_costs_nothing_but_time(
     campaign: Campaign, relay_broker: RelayBroker
 ) -> None:
     cuts = campaign.times(50, 4)
-    async with campaign.relay(f"{cuts} cuts") as relay:
+    async with campaign.relay(f"{cuts} cuts of publishers") as relay:
         working = await relay.publisher()
         await relay.moves_on()
         for number in range(cuts):

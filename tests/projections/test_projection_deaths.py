@@ -10,7 +10,9 @@ import pytest
 
 from eventstore import ANY, EventStore
 from eventstore.projections import ParkedStreams, replay_parked
-from eventstore.projections.runs import PART
+from eventstore.projections.runs import PART, Runs
+from eventstore.projections.stretches import ALL, LogStretch
+from eventstore.subscriptions import Checkpoint
 from fixtures.deadly import DIED, run_deadly
 from fixtures.projecting import clean_fold, fill, project_all, rows, sales
 from fixtures.shop import OrderPlaced, placed
@@ -72,7 +74,7 @@ async def test_where_many_may_have_been_under_way_they_are_tried_in_parts_and_on
 
     assert codes == [DIED, DIED, DIED, 0]  # in its batch, in its part, and alone
     # A worker's first batch is of 16 events, its second of 128. The second one dies in a part that begins at the 33rd.
-    assert noted == [(None, None, 0), ("order-0", 33, 0), ("order-2", 26, 1), None]
+    assert noted == [(None, None, 0), ("order-0", 33, -100), ("order-2", 26, 1), None]
     (held,) = await ParkedStreams(store.database, "sales@1").held()
     assert (held.stream_id, held.from_version) == ("order-2", 26)
 
@@ -123,6 +125,42 @@ async def test_who_comes_after_a_death_applies_large_batches_in_parts(
     assert list(Counter(transactions).values()) == [1] * 16 + [PART, 28, PART, 6]
 
 
+async def test_what_a_dead_one_has_noted_counts_only_where_its_share_goes_on(
+    store: EventStore, connection: asyncpg.Connection
+) -> None:
+    """What was noted once is still there when the next one dies in an ordinary batch, far behind it."""
+    transactions: list[int] = []
+
+    async def note(_event: object, ctx: object) -> None:
+        transactions.append(await ctx.connection.fetchval("SELECT txid_current()"))  # type: ignore[attr-defined]
+
+    await fill(store, 50)
+    await project_all(store, sales())
+    await fill(store, 250)
+    dead = "INSERT INTO eventstore.projection_runs VALUES ('sales@1', '', gen_random_uuid(), 'order-1', 7, -100)"
+    await connection.execute(dead)
+    await project_all(store, sales(before=note))
+
+    assert list(Counter(transactions).values()) == [1] * 16 + [PART, 28, PART, 6]
+
+
+async def test_the_events_of_a_part_in_which_one_has_died_are_tried_alone_and_those_behind_it_together(
+    store: EventStore, connection: asyncpg.Connection
+) -> None:
+    transactions: list[int] = []
+
+    async def note(_event: object, ctx: object) -> None:
+        transactions.append(await ctx.connection.fetchval("SELECT txid_current()"))  # type: ignore[attr-defined]
+
+    await fill(store, 250)
+    dead = "INSERT INTO eventstore.projection_runs VALUES ('sales@1', '', gen_random_uuid(), 'order-1', 1, -30)"
+    await connection.execute(dead)
+    await project_all(store, sales(before=note))
+
+    # Sixteen in the first batch, fourteen suspects in the second, and then parts of what is left of it.
+    assert list(Counter(transactions).values()) == [1] * 30 + [PART, 14, PART, 6]
+
+
 async def test_a_worker_that_stops_in_good_order_leaves_nothing_to_be_careful_about(
     store: EventStore, connection: asyncpg.Connection
 ) -> None:
@@ -130,6 +168,24 @@ async def test_a_worker_that_stops_in_good_order_leaves_nothing_to_be_careful_ab
     await project_all(store, sales())
 
     assert await connection.fetchval(RUNS) == 0
+
+
+async def test_the_connections_breaks_count_against_the_event_that_was_alone_then_and_no_other(
+    store: EventStore,
+) -> None:
+    result = await store.append("order-1", [placed(1), placed(2)], expected_version=ANY)
+    breaking, sound = await store.log.events_by_ids("order-1", result.event_ids)
+    runs = Runs(store, "sales@1", 10)
+    together = LogStretch("sales@1", [breaking, sound], Checkpoint(), Checkpoint(), 2)
+    alone, _ = together.split(1)
+
+    for stretch in (together, together, alone, alone):
+        runs.note_break(stretch, ConnectionError("cut"))
+
+    breaks = runs.breaks_at(ALL, breaking)
+    assert breaks is not None
+    assert (breaks.times, breaks.alone) == (4, 2)
+    assert runs.breaks_at(ALL, sound) is None
 
 
 async def test_a_sound_event_survives_any_number_of_deaths_of_others(

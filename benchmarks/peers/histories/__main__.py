@@ -66,15 +66,18 @@ class Contestant:
         """
         python, variables = (Path(sys.executable), {}) if self.library is None else environment(self.library)
         told = [self.module, self.variant, dsn, str(seed), str(appends)]
-        done = subprocess.run(
-            [python, "-m", "benchmarks.peers.histories.process", *told],
-            cwd=ROOT,
-            env=os.environ | variables,
-            capture_output=True,
-            text=True,
-            timeout=_SECONDS,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [python, "-m", "benchmarks.peers.histories.process", *told],
+                cwd=ROOT,
+                env=os.environ | variables,
+                capture_output=True,
+                text=True,
+                timeout=_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:  # its message has the address of the database, and so a password
+            raise PlayFailedError(f"it was not done within {_SECONDS} s") from None
         if done.returncode:
             said = done.stderr.strip().splitlines() or ["nothing"]
             raise PlayFailedError(f"its process ended with {done.returncode}: {said[-1][:300]}")
@@ -104,8 +107,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (DevServerError, EventStoreError, ValueError) as error:
         console.print(f"bench-histories: {error}")
         return 1
-    marked.refresh(options.page, {"histories": block})
-    console.print(f"{options.page} is written")
+    if options.only and options.page is None:
+        print(block)  # noqa: T201 - a table of some of them takes no place of one of all
+        return 0
+    page = options.page or ROOT / "docs" / "history.md"
+    marked.refresh(page, {"histories": block})
+    console.print(f"{page} is written")
     return 0
 
 
@@ -114,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", metavar="MODULES", help=f"these, by comma: ours, {', '.join(_BY_MODULE)}")
     parser.add_argument("--runs", type=int, default=5, help="runs of each, with a seed each (5)")
     parser.add_argument("--appends", type=int, default=APPENDS, help=f"appends of each writer ({APPENDS})")
-    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "history.md", help="the page (docs/history.md)")
+    parser.add_argument("--page", type=Path, help="the page (docs/history.md; with --only none: the table is printed)")
     parser.add_argument("--state", type=Path, default=STATE, help="where the server's files are: on a disk")
     parser.add_argument("--dsn", help="a running, durable server instead of our own")
     parser.add_argument("--seed", type=int, default=int(os.environ.get(_SEED, "0")) or random.randrange(1, 2**31))
@@ -156,7 +163,7 @@ async def _measure(options: argparse.Namespace, contestants: Sequence[Contestant
             async with databases.fresh(migrated=contestant.library is None) as empty:
                 try:
                     played = await asyncio.to_thread(contestant.play, empty, seed, options.appends)
-                except (CannotBeHadError, PlayFailedError, subprocess.TimeoutExpired) as error:
+                except (CannotBeHadError, PlayFailedError) as error:
                     missing[contestant] = str(error)
                     console.print(f"{contestant.label}: {error}")
                     continue
@@ -169,14 +176,15 @@ async def _measure(options: argparse.Namespace, contestants: Sequence[Contestant
 
 def _table(judged: dict[Contestant, Judged], missing: dict[Contestant, str]) -> str:
     lines = [
-        "| library | how it is followed | acknowledged | conflicts | events | reads | found wrong in a run |",
-        "| --- | --- | ---: | ---: | ---: | ---: | --- |",
+        "| library | how it is followed | runs | acknowledged | conflicts | events | reads | found wrong, in a run |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- |",
     ]
     for contestant, runs in judged.items():
-        counts, found = runs.counts, missing.get(contestant) or _verdicts(runs.found)
-        figures = [f"{counts[name]:,}" for name in ("acknowledged", "conflict", "events", "reads")]
-        followed = f"`{contestant.variant}`" if contestant.module != "oop_es_pg" else contestant.variant
-        lines.append(f"| {contestant.label} | {followed} | {' | '.join(figures)} | {found} |")
+        figures = [f"{runs.counts[name]:,}" for name in ("acknowledged", "conflict", "events", "reads")]
+        found = [_verdicts(runs.found)] if runs.found else []
+        found += [f"stopped: {missing[contestant]}"] if contestant in missing else []
+        cells = [contestant.label, contestant.variant, str(len(runs.found)), *figures, "; ".join(found)]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

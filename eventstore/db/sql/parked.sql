@@ -97,12 +97,15 @@ SELECT run_id, stream_id, stream_version, attempts FROM {schema}.projection_runs
 INSERT INTO {schema}.projection_runs (consumer, share, run_id) VALUES ($1, $2, $3)
     ON CONFLICT (consumer, share) DO UPDATE SET run_id = excluded.run_id, noted_at = clock_timestamp()
 
--- name: note_attempt
--- Note at which event one is about to be, and for which time, unless somebody else works on the share now.
-UPDATE {schema}.projection_runs
-   SET stream_id = $4, stream_version = $5, attempts = $6, noted_at = clock_timestamp()
- WHERE consumer = $1 AND share = $2 AND run_id = $3
-RETURNING attempts
+-- name: note_attempts
+-- Note in these shares which event one is about to try, and for which time; or where the events begin that one is about to
+-- try together, and below zero how many. Nothing is noted in a share where somebody else works now.
+UPDATE {schema}.projection_runs kept
+   SET stream_id = given.stream_id, stream_version = given.stream_version, attempts = given.attempts,
+       noted_at = clock_timestamp()
+  FROM unnest($3::text[], $4::text[], $5::bigint[], $6::integer[]) AS given (share, stream_id, stream_version, attempts)
+ WHERE kept.consumer = $1 AND kept.run_id = $2 AND kept.share = given.share
+RETURNING kept.share
 
 -- name: end_runs
 -- Note that one has stopped in good order.

@@ -81,7 +81,7 @@ SELECT DISTINCT topic, topic_id FROM {schema}.kafka_offsets WHERE consumer = $1 
 -- name: save_kafka_places
 -- Move a consumer's places in these partitions, and note the last versions taken in of streams ($7, $8), inside the
 -- transaction that changes its read model; returns how many places were where they were thought to be ($5, -1 for one
--- that is not written down yet).
+-- that is not written down yet). The streams only come after all places: who was overtaken waits for none of them.
 WITH given AS (
     SELECT * FROM unnest($2::text[], $3::integer[], $4::bigint[], $5::bigint[], $6::uuid[])
            AS given (topic, partition, next_offset, since, topic_id)
@@ -100,6 +100,7 @@ WITH given AS (
 ), noted AS (
     INSERT INTO {schema}.kafka_streams (consumer, stream_id, stream_version)
     SELECT $1, * FROM unnest($7::text[], $8::bigint[])
+     WHERE (SELECT count(*) FROM moved) + (SELECT count(*) FROM begun) = cardinality($2)
         ON CONFLICT (consumer, stream_id) DO UPDATE SET stream_version = excluded.stream_version
 )
 SELECT (SELECT count(*) FROM moved) + (SELECT count(*) FROM begun)
