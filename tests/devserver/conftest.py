@@ -42,8 +42,8 @@ def open_dir() -> Iterator[Path]:
 
 @pytest.fixture
 def own_port() -> int:
-    """A free port that no other test's server comes to by searching upwards from the usual ones."""
-    return free_port(20_000 + os.getpid() % 1_000)
+    """A free port that no other test's server comes to, by searching upwards from the usual ones or by chance."""
+    return free_port(27_000 + 3 * (os.getpid() % 300))
 
 
 @pytest.fixture(scope="session")
