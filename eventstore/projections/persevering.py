@@ -27,7 +27,6 @@ from eventstore.projections.failing import Park
 from eventstore.projections.handling import BrokenWhileHandlingError, StretchFailedError
 from eventstore.projections.handling import failure_of as failed_on
 from eventstore.projections.parking import failure_of
-from eventstore.projections.runs import PART
 from eventstore.projections.stretches import Stretch
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ class Perseverance(Generic[S]):
         left = [stretch]
         while left and self._goes_on():
             part = left.pop()
-            together = self._together(part, of=len(stretch.events))
+            together = self._runs.together(part, of=len(stretch.events)) if self._runs is not None else None
             if together is not None and len(part.events) > together:
                 part, rest = part.split(together)
                 left.append(rest)
@@ -101,17 +100,6 @@ class Perseverance(Generic[S]):
             if self._runs is not None:
                 self._runs.note_passed(part)
             self._on_done(part)
-
-    def _together(self, part: S, of: int) -> int | None:
-        """Return how many of the next events are tried in one transaction where care is needed; None where it is not.
-
-        Args:
-            part: What is left of a stretch.
-            of: How many events were in the whole stretch.
-        """
-        if self._runs is None or not self._runs.goes_carefully(part):
-            return None
-        return 1 if of <= PART else self._runs.together(part)
 
     async def _apply_once(self, part: S, *, noted: bool = False) -> None:
         if noted and self._runs is not None:

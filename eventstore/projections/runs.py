@@ -131,10 +131,6 @@ class Runs:
         except (UnavailableError, TimeoutError):
             return  # our own next run knows better, and others will be careful for nothing
 
-    def goes_carefully(self, stretch: Stretch) -> bool:
-        """Whether somebody may have died in this stretch."""
-        return not self._careful.keys().isdisjoint(stretch.shares)
-
     def meet(self, stretch: Stretch) -> None:
         """Look whether what the dead one has noted still lies ahead: it begins where its share goes on, or is past."""
         for event in stretch.events if self._unmet else ():
@@ -144,10 +140,17 @@ class Runs:
                 if (noted := self._noted[share]).begins_at(event):
                     self._suspects[share] = max(1, -noted.times)
 
-    def together(self, part: Stretch) -> int:
-        """Return how many of the next events may be tried together; 1 for a suspect, who is tried alone."""
-        if not self._suspects:
-            return PART
+    def together(self, part: Stretch, of: int) -> int | None:
+        """Return how many of the next events are tried in one transaction; None where nobody can have died.
+
+        Args:
+            part: What is left of a stretch.
+            of: How many events were in the whole stretch.
+        """
+        if self._careful.keys().isdisjoint(part.shares):
+            return None
+        if of <= PART:
+            return 1
         unsuspected = takewhile(lambda event: part.share_of(event) not in self._suspects, part.events[:PART])
         return max(1, sum(1 for _ in unsuspected))
 

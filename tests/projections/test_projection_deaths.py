@@ -8,7 +8,7 @@ from collections import Counter
 import asyncpg
 import pytest
 
-from eventstore import ANY, EventStore
+from eventstore import ANY, EventStore, ProjectionContext
 from eventstore.projections import ParkedStreams, replay_parked
 from eventstore.projections.runs import PART, Runs
 from eventstore.projections.stretches import ALL, LogStretch
@@ -25,6 +25,17 @@ async def start(dsn: str, connection: asyncpg.Connection, *arguments: str) -> tu
     """Run the worker to its end, without waiting for the lease of the one before it to run out."""
     await connection.execute("UPDATE eventstore.leases SET expires_at = '-infinity'")
     return await asyncio.to_thread(run_deadly, dsn, *arguments)
+
+
+async def projected(store: EventStore) -> list[int]:
+    """Apply what is there; return how many events were in each transaction: that is what care looks like."""
+    transactions: Counter[int] = Counter()
+
+    async def note(_event: object, ctx: ProjectionContext) -> None:
+        transactions[await ctx.connection.fetchval("SELECT txid_current()")] += 1
+
+    await project_all(store, sales(before=note))
+    return list(transactions.values())
 
 
 async def fill_with_a_deadly_one(store: EventStore) -> None:
@@ -94,71 +105,51 @@ async def test_to_stop_ends_a_worker_that_has_died_at_an_event_so_often_before_i
 async def test_who_comes_after_a_death_is_careful_only_until_it_is_past_the_place(
     store: EventStore, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A row that was left over is what a death looks like; a transaction for each event is what care looks like."""
+    """A row that was left over is what a death looks like."""
     monkeypatch.setattr("eventstore.projections.worker.BATCH", 5)
-    transactions: list[int] = []
-
-    async def note(_event: object, ctx: object) -> None:
-        transactions.append(await ctx.connection.fetchval("SELECT txid_current()"))  # type: ignore[attr-defined]
-
     await fill(store, 20)
     await connection.execute("INSERT INTO eventstore.projection_runs VALUES ('sales@1', '', gen_random_uuid())")
-    await project_all(store, sales(before=note))
+    transactions = await projected(store)
 
-    assert list(Counter(transactions).values()) == [1] * 5 + [5] * 3
+    assert transactions == [1] * 5 + [5] * 3
     assert await connection.fetchval(RUNS) == 0
 
 
 async def test_who_comes_after_a_death_applies_large_batches_in_parts(
     store: EventStore, connection: asyncpg.Connection
 ) -> None:
-    transactions: list[int] = []
-
-    async def note(_event: object, ctx: object) -> None:
-        transactions.append(await ctx.connection.fetchval("SELECT txid_current()"))  # type: ignore[attr-defined]
-
     await fill(store, 250)
     await connection.execute("INSERT INTO eventstore.projection_runs VALUES ('sales@1', '', gen_random_uuid())")
-    await project_all(store, sales(before=note))
+    transactions = await projected(store)
 
     # The first batches are small, for it is not known yet how large events are.
-    assert list(Counter(transactions).values()) == [1] * 16 + [PART, 28, PART, 6]
+    assert transactions == [1] * 16 + [PART, 28, PART, 6]
 
 
 async def test_what_a_dead_one_has_noted_counts_only_where_its_share_goes_on(
     store: EventStore, connection: asyncpg.Connection
 ) -> None:
     """What was noted once is still there when the next one dies in an ordinary batch, far behind it."""
-    transactions: list[int] = []
-
-    async def note(_event: object, ctx: object) -> None:
-        transactions.append(await ctx.connection.fetchval("SELECT txid_current()"))  # type: ignore[attr-defined]
-
     await fill(store, 50)
     await project_all(store, sales())
     await fill(store, 250)
     dead = "INSERT INTO eventstore.projection_runs VALUES ('sales@1', '', gen_random_uuid(), 'order-1', 7, -100)"
     await connection.execute(dead)
-    await project_all(store, sales(before=note))
+    transactions = await projected(store)
 
-    assert list(Counter(transactions).values()) == [1] * 16 + [PART, 28, PART, 6]
+    assert transactions == [1] * 16 + [PART, 28, PART, 6]
 
 
 async def test_the_events_of_a_part_in_which_one_has_died_are_tried_alone_and_those_behind_it_together(
     store: EventStore, connection: asyncpg.Connection
 ) -> None:
-    transactions: list[int] = []
-
-    async def note(_event: object, ctx: object) -> None:
-        transactions.append(await ctx.connection.fetchval("SELECT txid_current()"))  # type: ignore[attr-defined]
-
     await fill(store, 250)
     dead = "INSERT INTO eventstore.projection_runs VALUES ('sales@1', '', gen_random_uuid(), 'order-1', 1, -30)"
     await connection.execute(dead)
-    await project_all(store, sales(before=note))
+    transactions = await projected(store)
 
     # Sixteen in the first batch, fourteen suspects in the second, and then parts of what is left of it.
-    assert list(Counter(transactions).values()) == [1] * 30 + [PART, 14, PART, 6]
+    assert transactions == [1] * 30 + [PART, 14, PART, 6]
 
 
 async def test_a_worker_that_stops_in_good_order_leaves_nothing_to_be_careful_about(
