@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,7 +14,7 @@ from eventstore.errors import ConfigurationError
 from eventstore.testing.databases import DatabasesForTests
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
     from eventstore.devserver import PostgresServer
 
@@ -57,6 +57,16 @@ _DURABLE: Final = ("fsync", "synchronous_commit", "full_page_writes")
 def start(directory: Path, settings: Mapping[str, str] = SETTINGS) -> PostgresServer:
     """Start the server of the benchmarks, or take over the one that runs."""
     return start_postgres(directory, settings=settings)
+
+
+@contextmanager
+def given_or_own(dsn: str | None, directory: Path) -> Iterator[str]:
+    """Return the address of the server that was given, or start our own for the length of the block."""
+    if dsn:
+        yield dsn
+        return
+    with start(directory) as running:
+        yield running.dsn
 
 
 class Databases:

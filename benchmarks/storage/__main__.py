@@ -8,7 +8,6 @@ import os
 import random
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,7 +22,7 @@ from eventstore.devserver import DevServerError
 from eventstore.errors import EventStoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 ROOT: Final = Path(__file__).parent.parent.parent
 STATE: Final = ROOT / ".eventstore" / "bench"
@@ -43,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         names = chosen(options.only)
         if not options.report:
-            with _server(options) as dsn:
+            with server.given_or_own(options.dsn, options.state) as dsn:
                 failed = asyncio.run(_measure(options, names, dsn, results, console))
         content = page.load(results)
         page.refresh(content, written)
@@ -71,15 +70,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dsn", help="a running, durable server instead of our own; its user may run CHECKPOINT")
     parser.add_argument("--seed", type=int, default=int(os.environ.get(_SEED, "0")) or random.randrange(1, 2**31))
     return parser
-
-
-@contextmanager
-def _server(options: argparse.Namespace) -> Iterator[str]:
-    if options.dsn:
-        yield options.dsn
-        return
-    with server.start(options.state) as running:
-        yield running.dsn
 
 
 async def _measure(

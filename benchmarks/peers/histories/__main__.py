@@ -10,7 +10,6 @@ import random
 import subprocess
 import sys
 from collections import Counter
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
@@ -25,7 +24,7 @@ from eventstore.devserver import DevServerError
 from eventstore.errors import EventStoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from benchmarks.peers.histories.judging import Judged
 
@@ -102,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     try:
         contestants = _chosen(options.only)
-        with _server(options) as dsn:
+        with server.given_or_own(options.dsn, options.state) as dsn:
             block = asyncio.run(_measure(options, contestants, dsn, console))
     except (DevServerError, EventStoreError, ValueError) as error:
         console.print(f"bench-histories: {error}")
@@ -126,15 +125,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dsn", help="a running, durable server instead of our own")
     parser.add_argument("--seed", type=int, default=int(os.environ.get(_SEED, "0")) or random.randrange(1, 2**31))
     return parser
-
-
-@contextmanager
-def _server(options: argparse.Namespace) -> Iterator[str]:
-    if options.dsn:
-        yield options.dsn
-        return
-    with server.start(options.state) as running:
-        yield running.dsn
 
 
 def _chosen(only: str | None) -> list[Contestant]:

@@ -9,20 +9,14 @@ from eventsource import ExpectedVersion, FeedReadOptions, OptimisticLockError, S
 
 from benchmarks.payload import fields
 from benchmarks.peers.eventsource_py import CATEGORY, Deposited, Peer
-from benchmarks.peers.histories.playing import CONNECTIONS, PAGE, Appended, Conflict, Shown, Subject
+from benchmarks.peers.histories.adapting import PeerSubject
+from benchmarks.peers.histories.playing import PAGE, Appended, Conflict, Shown
 
 
-class EventsourcePy(Subject):
+class EventsourcePy(PeerSubject):
     """Its store."""
 
-    async def open(self) -> None:
-        """Connect."""
-        self._peer = Peer(self.dsn, CONNECTIONS)
-        await self._peer.open()
-
-    async def close(self) -> None:
-        """Disconnect."""
-        await self._peer.close()
+    opens = Peer
 
     async def append(self, stream: UUID, expected: int | None, tokens: list[str]) -> Appended:
         """Append."""

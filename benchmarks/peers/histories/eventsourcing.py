@@ -9,25 +9,22 @@ from eventsourcing.persistence import IntegrityError
 
 from benchmarks.payload import fields
 from benchmarks.peers.eventsourcing import Account, Peer
-from benchmarks.peers.histories.playing import CONNECTIONS, PAGE, Appended, Conflict, Shown, Subject
+from benchmarks.peers.histories.adapting import PeerSubject
+from benchmarks.peers.histories.playing import PAGE, Appended, Conflict, Shown
 
 
-class Eventsourcing(Subject):
+class Eventsourcing(PeerSubject):
     """Its application. Each append gets the aggregate at the expected version, unless its writer has just saved it."""
 
+    opens = Peer
     blocks = True
     takes_any = False
 
     async def open(self) -> None:
         """Connect."""
-        self._peer = Peer(self.dsn, CONNECTIONS)
-        await self._peer.open()
+        await super().open()
         self._bank = self._peer.bank
         self._saved: dict[tuple[UUID, int], Account] = {}
-
-    async def close(self) -> None:
-        """Disconnect."""
-        await self._peer.close()
 
     async def append(self, stream: UUID, expected: int | None, tokens: list[str]) -> Appended:
         """Trigger the events and save the aggregate."""

@@ -10,21 +10,15 @@ from logicblocks.event.store import UnmetWriteConditionError, conditions
 from logicblocks.event.types import NewEvent
 
 from benchmarks.payload import fields
-from benchmarks.peers.histories.playing import CONNECTIONS, Appended, Conflict, Shown, Subject
+from benchmarks.peers.histories.adapting import PeerSubject
+from benchmarks.peers.histories.playing import Appended, Conflict, Shown
 from benchmarks.peers.logicblocks import CATEGORY, Peer
 
 
-class Logicblocks(Subject):
+class Logicblocks(PeerSubject):
     """Its event store."""
 
-    async def open(self) -> None:
-        """Connect."""
-        self._peer = Peer(self.dsn, CONNECTIONS)
-        await self._peer.open()
-
-    async def close(self) -> None:
-        """Disconnect."""
-        await self._peer.close()
+    opens = Peer
 
     async def append(self, stream: UUID, expected: int | None, tokens: list[str]) -> Appended:
         """Publish."""

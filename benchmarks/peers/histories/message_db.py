@@ -7,26 +7,19 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from benchmarks.payload import fields
-from benchmarks.peers.histories.playing import CONNECTIONS, PAGE, Appended, Conflict, Shown, Subject
+from benchmarks.peers.histories.adapting import PeerSubject
+from benchmarks.peers.histories.playing import PAGE, Appended, Conflict, Shown
 from benchmarks.peers.message_db import Peer
 
 _ACTUAL = re.compile(r"Wrong expected version: .*Stream Version: (?P<version>-?\d+)")
 
 
-class OneCategory(Subject):
+class OneCategory(PeerSubject):
     """Its client; all streams are of one category."""
 
+    opens = Peer
     blocks = True
     categories: ClassVar[int] = 1
-
-    async def open(self) -> None:
-        """Install Message DB and connect."""
-        self._peer = Peer(self.dsn, CONNECTIONS)
-        await self._peer.open()
-
-    async def close(self) -> None:
-        """Disconnect."""
-        await self._peer.close()
 
     async def append(self, stream: UUID, expected: int | None, tokens: list[str]) -> Appended:
         """Write messages."""

@@ -8,23 +8,16 @@ from oop_es.event import Message
 from oop_es.store.exception import WrongEventVersionException
 
 from benchmarks.payload import fields
-from benchmarks.peers.histories.playing import CONNECTIONS, Appended, Conflict, Shown, Subject
+from benchmarks.peers.histories.adapting import PeerSubject
+from benchmarks.peers.histories.playing import Appended, Conflict, Shown
 from benchmarks.peers.oop_es_pg import Deposited, Peer
 
 
-class OopEsPg(Subject):
+class OopEsPg(PeerSubject):
     """Its store. Its versions count from 0."""
 
+    opens = Peer
     takes_any = False
-
-    async def open(self) -> None:
-        """Connect."""
-        self._peer = Peer(self.dsn, CONNECTIONS)
-        await self._peer.open()
-
-    async def close(self) -> None:
-        """Disconnect."""
-        await self._peer.close()
 
     async def append(self, stream: UUID, expected: int | None, tokens: list[str]) -> Appended:
         """Add messages."""

@@ -24,11 +24,11 @@ APPENDS: Final = 60
 LARGEST: Final = 30
 """Events of the largest append: a transaction that takes longer than others is what followers stumble over."""
 PAGE: Final = 500
+CONNECTIONS: Final = WRITERS + 4
 _OWN: Final = 0.5
 """How often a writer appends to its own stream."""
 _SELDOM: Final = 0.2
 """How often a writer reads a stream before it appends, and how often it expects any version."""
-CONNECTIONS: Final = WRITERS + 4
 _QUIET: Final = 2.0
 """Seconds without anything new after which a follower has read all that it will ever read."""
 _BREATH: Final = 0.001
@@ -198,7 +198,7 @@ class Play:
             await asyncio.sleep(_BREATH)
 
     async def _follow(self) -> None:
-        """Follow the log as the library's own consumers do, until some time after the last event."""
+        """Read on in the log behind the last place, until some time after the last event."""
         place: Any = None
         quiet_since = time.monotonic()
         while not (self._written.is_set() and time.monotonic() - quiet_since > _QUIET):
