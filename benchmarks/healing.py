@@ -29,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=ROOT / ".eventstore" / "campaign.jsonl")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="where outages.md is, and the chart goes")
     options = parser.parse_args(arguments)
+    if not options.results.is_file():
+        parser.error(f"there are no results in {options.results}: `make campaign` notes them there")
     runs = last_runs(options.results.read_text(encoding="utf-8").splitlines())
     charts = options.docs / "benchmarks"
     charts.mkdir(parents=True, exist_ok=True)

@@ -140,7 +140,7 @@ class Outcome(Generic[S]):
         if self.error is None:
             raise AssertionError(f"{expected.__qualname__} was not raised; instead:\n{difference((), self.events)}")
         if not isinstance(self.error, expected):
-            raise AssertionError(f"{self.error!r} was raised instead of {expected.__qualname__}") from self.error  # noqa: TRY004
+            raise AssertionError(f"{self.error!r} was raised instead of {expected.__qualname__}") from self.error  # noqa: TRY004 - a test failed
         if match not in str(self.error):
             raise AssertionError(f"{match!r} is not in the message of {self.error!r}") from self.error
         return self.error

@@ -150,7 +150,7 @@ def _replay(console: Console, dsn: str, rows: Sequence[Row]) -> bool:
         command = ["--app", "examples.loans:app", "replay", f"application-{longest.application}", *moment]
         console.print(f"\n[bold]$ eventstore {shlex.join(command)}[/]", highlight=False, soft_wrap=True)
         sys.stdout.flush()
-        shown = subprocess.run([sys.executable, "-m", "eventstore.cli", *command], env=environment, check=False)  # noqa: S603
+        shown = subprocess.run([sys.executable, "-m", "eventstore.cli", *command], env=environment, check=False)  # noqa: S603 - our own CLI
         if shown.returncode != 0:
             return False
     return True

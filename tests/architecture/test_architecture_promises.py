@@ -35,7 +35,7 @@ SECRET = "the-patients-diagnosis"  # noqa: S105 - a payload
 def python(code: str) -> subprocess.CompletedProcess[str]:
     """Run a piece of code in a fresh interpreter."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(  # noqa: S603
+    return subprocess.run(  # noqa: S603 - our own interpreter
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
 

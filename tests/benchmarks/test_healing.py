@@ -43,3 +43,9 @@ def test_a_campaign_notes_its_runs_where_it_is_told_to(
     told = capsys.readouterr().out
     assert "2 kills: nothing wrong; 2 faults, over within 1.00 s, 1.75 s at the most; 4,321 events; seed 7" in told
     assert [json.loads(line)["outcome"] for line in file.read_text().splitlines()] == ["nothing wrong", "not ended"]
+
+
+def test_without_results_it_says_where_they_come_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        healing.main(["--results", str(tmp_path / "none.jsonl"), "--docs", str(tmp_path)])
+    assert "`make campaign` notes them there" in capsys.readouterr().err
