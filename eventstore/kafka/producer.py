@@ -152,11 +152,11 @@ def _noted_tasks(producer: AIOKafkaProducer) -> set[asyncio.Task[Any]]:
 async def _end(producer: AIOKafkaProducer, tasks: Collection[asyncio.Task[Any]]) -> None:
     """Stop a producer that may be broken, and leave none of its tasks and connections behind.
 
-    `stop()` alone waits for records that a dead broker will never acknowledge, and its sender retries for ever.
+    `stop()` alone waits for records that a dead broker will never acknowledge, and for its sender, which retries for
+    ever: with them out of its way it only closes connections.
     """
     _drop_unsent(producer._message_accumulator)  # noqa: SLF001 - see above
-    await closed(producer.stop(), CLOSE_SECONDS)
-    sender = producer._sender.sender_task  # noqa: SLF001 - what `stop` may leave behind
+    sender = producer._sender.sender_task  # noqa: SLF001 - the same
     for _ in range(_END_ATTEMPTS):
         left = {task for task in (sender, *tasks) if task is not None and not task.done()}
         if not left:
@@ -164,16 +164,17 @@ async def _end(producer: AIOKafkaProducer, tasks: Collection[asyncio.Task[Any]])
         for task in left:
             task.cancel()
         await asyncio.wait(left, timeout=CLOSE_SECONDS / _END_ATTEMPTS)
-    await closed(producer.client.close(), CLOSE_SECONDS)  # last: any of the tasks might have connected anew
+    await closed(producer.stop(), CLOSE_SECONDS)  # last: any of the tasks might have connected anew
     _look_at(producer._txn_manager._transaction_waiter)  # noqa: SLF001 - what fenced it, if it had not begun to commit
 
 
 def _drop_unsent(accumulator: Any) -> None:
     """Let nobody wait for what was not acknowledged."""
-    batches = [batch for queue in accumulator._batches.values() for batch in queue]  # noqa: SLF001 - waiting
-    batches += accumulator._pending_batches  # noqa: SLF001 - on their way
+    waiting = {batch for queue in accumulator._batches.values() for batch in queue}  # noqa: SLF001 - see `_end`
+    under_way = accumulator._pending_batches  # noqa: SLF001 - the same
+    under_way |= waiting  # where aiokafka takes each out of, also one that waits to be sent once more
     accumulator.fail_all(ProducerClosed())
-    for batch in batches:
+    for batch in tuple(under_way):
         for future in (batch.future, batch._drain_waiter):  # noqa: SLF001 - all that anybody could wait for
             _look_at(future)
 

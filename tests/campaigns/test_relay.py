@@ -222,9 +222,7 @@ async def test_one_of_three_brokers_killed_under_load_costs_nothing_but_time(
             killed = relay.chance.choice(three_brokers.brokers)
             killed.kill()
             await three_brokers.goes_on_without(killed)
-            # Leaders are named before they are ready: who coordinates transactions reads its log first. With three
-            # brokers on two cores that takes longer than the five seconds that a single one needs.
-            await relay.drains(4 * DRAINS_WITHIN)
+            await relay.drains()
             killed.start()
             await killed.is_serving()
             await three_brokers.are_in_sync()

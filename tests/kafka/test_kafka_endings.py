@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection
+from aiokafka.errors import NodeNotReadyError
+from aiokafka.producer.message_accumulator import MessageAccumulator
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.produce import ProduceRequest
 
@@ -139,6 +141,36 @@ async def test_a_fenced_producer_leaves_no_task_behind_that_waits_for_the_broker
     await stop(sending)
     assert not left.open()
     assert not await left.tasks()
+
+
+async def test_a_producer_ends_without_a_word_while_its_records_wait_to_be_sent_once_more(
+    kafka: Kafka, left: Left, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As they do when the broker that leads their partition has died."""
+    gc.collect()
+    caplog.clear()
+    await kafka.create_topic(kafka.orders)
+    once_more, send, reenqueue = asyncio.Event(), AIOKafkaClient.send, MessageAccumulator.reenqueue
+
+    async def refused(self: AIOKafkaClient, node: Any, request: Any, **options: Any) -> Any:
+        if isinstance(request, ProduceRequest):
+            raise NodeNotReadyError
+        return await send(self, node, request, **options)
+
+    def noted(self: MessageAccumulator, batch: Any) -> None:
+        reenqueue(self, batch)
+        monkeypatch.setattr(self, "drain_by_nodes", lambda **_: ({}, True))  # no partition has a leader now
+        once_more.set()
+
+    monkeypatch.setattr(AIOKafkaClient, "send", refused)
+    monkeypatch.setattr(MessageAccumulator, "reenqueue", noted)
+    async with asyncio.timeout(WITHIN), started_producer(kafka.settings, kafka.prefix) as producer:
+        committing = asyncio.create_task(producer.commit([a_record(kafka.orders)]))
+        await once_more.wait()
+    await stop(committing)
+    assert not left.open()
+    assert not await left.tasks()
+    assert not [record.getMessage() for record in caplog.records if record.name == "asyncio"]
 
 
 async def fence(kafka: Kafka) -> None:

@@ -10,11 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from aiokafka.structs import BrokerMetadata
 
 from eventstore import EventStore, Projection
 from eventstore.devserver import DevServerError, Embedded, KafkaServer, kafka_source, start_kafka
 from eventstore.kafka import KafkaProjector, KafkaPublisher, KafkaSettings
 from eventstore.kafka.producer import RecordBatch, TransactionalProducer
+from eventstore.kafka.topics import opened_topics
 from eventstore.streams import ANY
 from fixtures.kafka import REQUIRED
 from fixtures.kafka_tools import WITHIN, Kafka, fill, is_whole, stop, working
@@ -91,6 +93,15 @@ async def test_a_cancel_while_the_broker_is_away_ends_soon_and_leaves_nothing_be
         await hanging.wait()
         await stop(task)
     assert asyncio.all_tasks() == before
+
+
+async def test_topics_are_asked_of_another_broker_when_the_one_that_was_chosen_is_dead(kafka: Kafka) -> None:
+    """A client hears of a death only when it asks for the cluster anew, which is minutes later."""
+    async with opened_topics(kafka.settings) as topics:
+        with free_port() as port:
+            topics._admin._client.cluster._brokers[99] = BrokerMetadata(99, "127.0.0.1", port, None)
+            for _ in range(10):
+                assert await topics.find("none of this name") is None
 
 
 @pytest.mark.parametrize("worker", ["publisher", "projector"])
