@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from struct import Struct
+from threading import local
+from typing import Final
 
 Clock = Callable[[], datetime]
 """Returns the current time, aware, in UTC."""
@@ -27,10 +31,40 @@ def system_clock() -> datetime:
     return datetime.now(UTC)
 
 
+class _SystemRandom(local):
+    """Random numbers of the system's, fetched many at a time: to ask for each was a 25th of what an append costs.
+
+    Each thread has some of its own, and a process that was forked begins anew: no two are ever given the same.
+    """
+
+    _PAIRS: Final = Struct(">QQ")
+    _AT_A_TIME: Final = 256
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Use none of those that were fetched."""
+        self._fetched: Iterator[tuple[int, ...]] = iter(())
+
+    def pair(self) -> tuple[int, ...]:
+        """Return two numbers of 64 bits."""
+        for pair in self._fetched:
+            return pair
+        self._fetched = self._PAIRS.iter_unpack(os.urandom(self._PAIRS.size * self._AT_A_TIME))
+        return next(self._fetched)
+
+
+_random = _SystemRandom()
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_random.forget)
+
+
 def uuid7() -> uuid.UUID:
     """Return a UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, then 74 random bits."""
     milliseconds = time.time_ns() // 1_000_000
-    value = (milliseconds & 0xFFFF_FFFF_FFFF) << 80 | int.from_bytes(os.urandom(10))
+    high, low = _random.pair()
+    value = (milliseconds & 0xFFFF_FFFF_FFFF) << 80 | (high & 0xFFFF) << 64 | low
     # What the constructor does after checks that cost more than all the rest: it is made for every event.
     made = object.__new__(uuid.UUID)
     object.__setattr__(made, "int", value & _UUID7_MASK | _UUID7_BITS)

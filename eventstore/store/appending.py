@@ -209,13 +209,9 @@ async def append_once(log: Log, codec: Codec, request: AppendRequest, *, wait: b
 def appended(request: AppendRequest, outcome: AppendOutcome) -> AppendResult:
     """Return the result of an append that the log has carried out."""
     assert outcome.position is not None  # noqa: S101 - what `appended` means
-    return AppendResult(
-        stream_id=request.stream_id,
-        first_version=outcome.version - len(request.events) + 1,
-        stream_version=outcome.version,
-        position=Position(outcome.position),
-        event_ids=tuple([event.event_id for event in request.events]),
-    )
+    first_version = outcome.version - len(request.events) + 1
+    ids = tuple([event.event_id for event in request.events])
+    return AppendResult(request.stream_id, first_version, outcome.version, Position(outcome.position), ids)
 
 
 def _original_result(codec: Codec, request: AppendRequest, known: list[StoredEvent]) -> AppendResult:

@@ -157,11 +157,23 @@ async def test_a_store_is_refused_in_another_event_loop(store: EventStore) -> No
     """In a thread with a loop of its own, where the driver would fail in strange ways, or hang."""
     await store.append("order-1", [placed()], expected_version=NO_STREAM)
 
-    async def elsewhere() -> list[Any]:
+    async def reading() -> list[Any]:
         return await store.read_stream("order-1").to_list()
 
-    with pytest.raises(WrongEventLoopError):
-        await asyncio.to_thread(blocking, elsewhere())
+    for elsewhere in (reading(), store.append("order-1", [placed()], expected_version=1)):
+        with pytest.raises(WrongEventLoopError):
+            await asyncio.to_thread(blocking, elsewhere)
+    assert len(await reading()) == 1
+
+
+def test_a_store_is_refused_in_another_event_loop_of_its_own_thread(dsn: str) -> None:
+    """As in a script that calls `asyncio.run` once for opening it and once more for using it."""
+    opened = EventStore.open(dsn, app, pool_size=2)
+    with asyncio.Runner() as its_own, asyncio.Runner() as another:
+        store = its_own.run(opened.__aenter__())
+        with pytest.raises(WrongEventLoopError):
+            another.run(store.append("order-1", [placed()], expected_version=NO_STREAM))
+        its_own.run(opened.__aexit__(None, None, None))
 
 
 async def test_settings_made_inside_a_transaction_do_not_stay_behind(dsn: str) -> None:
