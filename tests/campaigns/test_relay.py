@@ -163,7 +163,8 @@ async def two_zombies(relay: Relay) -> None:
     """Freeze a worker between two transactions, its heir before the fencing; wake the worker, and then the heir."""
     working = await relay.publisher()
     await relay.moves_on()
-    heir = await relay.publisher(lease_seconds=PATIENCE)  # it is frozen too, but keeps what it has taken over
+    # It is frozen too, but keeps what it has taken over; and must not start over, on a slow machine either.
+    heir = await relay.publisher(lease_seconds=PATIENCE, answer_within=10.0)
     await heir.arm("fencing")
     await working.arm("idle", 3, then="committed")
     await working.stopped("idle")
