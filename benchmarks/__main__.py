@@ -157,6 +157,7 @@ async def _measure(
         )
         about = {"rounds": options.rounds, "seed": options.seed, "quick": options.quick, "sizes": asdict(context.sizes)}
         for name in rows:
+            await server.settle(servers.dsn)
             began = time.monotonic()
             try:
                 if options.profile is not None:

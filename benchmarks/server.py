@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -51,6 +53,12 @@ SHOWN: Final = (
 )
 _SHOW: Final = "SELECT current_setting($1, true)"
 """Null for a setting that this version has not."""
+_READ_ONCE: Final = """
+CREATE EXTENSION IF NOT EXISTS pg_prewarm;
+SELECT pg_prewarm(oid::regclass, 'read')
+  FROM pg_class
+ WHERE relnamespace = 'eventstore'::regnamespace AND relkind IN ('r', 'i');
+"""
 _DURABLE: Final = ("fsync", "synchronous_commit", "full_page_writes")
 
 
@@ -134,6 +142,17 @@ async def execute(dsn: str, sql: str) -> None:
         await connection.execute(sql)
     finally:
         await connection.close()
+
+
+async def settle(dsn: str) -> None:
+    """Have all that was written before on the disk: else who is measured next waits for it."""
+    await execute(dsn, "CHECKPOINT")
+    await asyncio.to_thread(os.sync)
+
+
+async def read_once(dsn: str) -> None:
+    """Read all of a log once, as its users have: after a start of the machine all of it is on the disk alone."""
+    await execute(dsn, _READ_ONCE)
 
 
 async def settings(dsn: str) -> dict[str, str]:

@@ -48,7 +48,10 @@ def kept_name(events: int) -> str:
 
 async def filled(context: Context) -> str:
     """Return the address of the big log, which is filled once and stays between runs."""
-    return await fill(context.databases, context.sizes.big, context.tell)
+    dsn = await fill(context.databases, context.sizes.big, context.tell)
+    context.tell("reading the big log")
+    await server.read_once(dsn)
+    return dsn
 
 
 async def fill(databases: Databases, events: int, tell: Callable[[str], None]) -> str:

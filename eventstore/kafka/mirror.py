@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from eventstore.errors import LeaseLostError, LogMismatchError
-from eventstore.kafka.answers import closed
+from eventstore.kafka.answers import CLOSE_SECONDS, closed, finished
 from eventstore.subscriptions import Checkpoints
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Mirror:
         self._changed.set()
 
     async def keep(self) -> None:
-        """Write what is noted, for ever.
+        """Write what is noted, for ever; a cancel lets the move under way finish, or nobody knew from where to go on.
 
         Raises:
             LeaseLostError: Somebody else has moved it.
@@ -85,7 +85,7 @@ class Mirror:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            await self.write()
+            await finished(self.write(), CLOSE_SECONDS)
             await asyncio.sleep(PAUSE)
 
     async def write(self) -> None:
