@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--results", type=Path, help="the results' file (benchmarks/results.json)")
     parser.add_argument("--docs", type=Path, help="where the report goes (docs)")
     parser.add_argument("--state", type=Path, default=STATE, help="where the server's files are: on a disk")
-    parser.add_argument("--dsn", help="a running, durable server instead of our own")
+    parser.add_argument("--dsn", help="a running, durable server instead of our own; its user is a superuser")
     parser.add_argument("--kafka", help="a running broker instead of our own, host:port")
     parser.add_argument("--seed", type=int, default=int(os.environ.get(_SEED, "0")) or random.randrange(1, 2**31))
     return parser
@@ -157,9 +157,9 @@ async def _measure(
         )
         about = {"rounds": options.rounds, "seed": options.seed, "quick": options.quick, "sizes": asdict(context.sizes)}
         for name in rows:
-            await server.settle(servers.dsn)
             began = time.monotonic()
             try:
+                await server.settle(servers.dsn)
                 if options.profile is not None:
                     console.print(await profiled(WORKS[name].measure, context))
                     continue

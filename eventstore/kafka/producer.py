@@ -164,7 +164,8 @@ async def _end(producer: AIOKafkaProducer, tasks: Collection[asyncio.Task[Any]])
         for task in left:
             task.cancel()
         await asyncio.wait(left, timeout=CLOSE_SECONDS / _END_ATTEMPTS)
-    await closed(producer.stop(), CLOSE_SECONDS)  # last: any of the tasks might have connected anew
+    await closed(producer.stop(), CLOSE_SECONDS)
+    await closed(producer.client.close(), CLOSE_SECONDS)  # if that was cut short; last, because tasks connect
     _look_at(producer._txn_manager._transaction_waiter)  # noqa: SLF001 - what fenced it, if it had not begun to commit
 
 

@@ -166,7 +166,7 @@ class Topics:
         return {entry[0]: entry[1] for entry in entries}
 
     async def _ask(self, question: Callable[[], Coroutine[Any, Any, T]], what: str) -> T:
-        """Ask any broker; the client chooses one among all that it has heard of, and knows of no death for minutes."""
+        """Ask any broker: the client chooses one of all that it has heard of, and another one if that is not there."""
 
         async def of_one_that_lives() -> T:
             backoff = Backoff(first=0.02, most=0.2)

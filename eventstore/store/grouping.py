@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import Context
-from threading import get_ident
 from typing import TYPE_CHECKING, Final
 
 from eventstore.db import ConnectionLostError
@@ -62,8 +61,6 @@ class GroupingAppender:
         self._log = log
         self._beside = BesideAppender(log, codec, connections=connections)
         self._loop = asyncio.get_running_loop()
-        # Where it runs: to ask for the running loop instead is a system call in Python 3.11, a 30th of an append.
-        self._thread = get_ident()
         self._queue = AppendQueue()
         self._room = Budget(WAITING_BYTES)
         self._unanswered: set[Pending] = set()
@@ -81,7 +78,7 @@ class GroupingAppender:
             OutcomeUnknownError: It was sent, and no answer came in time.
             UnavailableError: It was not sent in time, or the database cannot be reached: nothing was appended.
         """
-        if get_ident() != self._thread or not self._loop.is_running():
+        if asyncio.get_running_loop() is not self._loop:
             raise WrongEventLoopError
         pending = Pending(request, self._loop.create_future())
         if timeout is None:

@@ -100,7 +100,7 @@ async def test_topics_are_asked_of_another_broker_when_the_one_that_was_chosen_i
     async with opened_topics(kafka.settings) as topics:
         with free_port() as port:
             topics._admin._client.cluster._brokers[99] = BrokerMetadata(99, "127.0.0.1", port, None)
-            for _ in range(10):
+            for _ in range(20):
                 assert await topics.find("none of this name") is None
 
 
