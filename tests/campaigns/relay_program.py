@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -139,6 +140,9 @@ VARIANTS = {
 
 
 async def main(given: dict[str, Any]) -> None:
+    logging.basicConfig(
+        format="%(asctime)s %(process)d %(message)s"
+    )  # a run that fails shows who started over, and why
     watch()
     if given["variant"]:
         VARIANTS[given["variant"]]()
