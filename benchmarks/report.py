@@ -32,8 +32,6 @@ _METHOD: Final = """\
   is taken within each round, and its median is what is held against the reach.
 - **Durable.** fsync, synchronous_commit and full_page_writes are on, the database is on a disk; anything else is
   refused.
-- **Settled.** Before each row a checkpoint is made and all that was written is brought to the disk: no row waits for
-  what an earlier one wrote. The log of 10,000,000 events is read once before it is measured: one in use is in memory.
 - **The same work.** Every subject writes the same deposits of 250 bytes of JSON. Raw asyncpg encodes with the same
   models, over open connections and prepared statements, into a table of the same definition with the same indexes, and
   without the framework's triggers: those are the framework's own cost.

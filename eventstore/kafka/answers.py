@@ -16,17 +16,19 @@ from aiokafka.errors import (
     AuthenticationFailedError,
     ClusterAuthorizationFailedError,
     GroupAuthorizationFailedError,
+    KafkaConnectionError,
     KafkaError,
+    NodeNotReadyError,
     SaslAuthenticationFailed,
     TopicAuthorizationFailedError,
     TransactionalIdAuthorizationFailed,
 )
 
 from eventstore.errors import ConfigurationError, UnavailableError
-from eventstore.lifecycle import ended
+from eventstore.lifecycle import Backoff, ended
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
     from eventstore.kafka.settings import KafkaSettings
 
@@ -63,6 +65,29 @@ async def answer(awaitable: Awaitable[T], what: str, within: float) -> T:
                 return await awaitable
     except TimeoutError:
         raise UnavailableError(f"Kafka did not answer within {within:g} s ({what})") from None
+
+
+async def answer_of_any(question: Callable[[], Awaitable[T]], what: str, within: float) -> T:
+    """Wait for the answer of any broker: the client chooses one of all that it has heard of, and one may be down.
+
+    Args:
+        question: Asks one of them.
+        what: What it is asked, for the error message.
+        within: How long to wait in all, in seconds.
+
+    Raises:
+        ConfigurationError, UnavailableError: As `answer`.
+    """
+
+    async def of_one_that_is_up() -> T:
+        backoff = Backoff(first=0.02, most=0.2)
+        while True:
+            try:
+                return await question()
+            except (NodeNotReadyError, KafkaConnectionError):
+                await backoff.wait()
+
+    return await answer(of_one_that_is_up(), what, within)
 
 
 async def connected(starting: Coroutine[Any, Any, None], settings: KafkaSettings) -> None:

@@ -15,7 +15,7 @@ from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Boolean, CompactArray, CompactString, Int16, Int32, Schema, TaggedFields
 from typing_extensions import override
 
-from eventstore.kafka.answers import answer
+from eventstore.kafka.answers import answer_of_any
 
 if TYPE_CHECKING:
     from aiokafka.client import AIOKafkaClient
@@ -111,5 +111,7 @@ async def topic_ids(client: AIOKafkaClient, topics: Collection[str], within: flo
     Raises:
         UnavailableError: Kafka does not answer.
     """
-    found: Any = await answer(client.send(client.get_random_node(), _Metadata(topics)), "asking for topic ids", within)
+    found: Any = await answer_of_any(
+        lambda: client.send(client.get_random_node(), _Metadata(topics)), "asking for topic ids", within
+    )
     return {name: topic_id for code, name, topic_id, *_ in found.topics if not code and topic_id != _NONE}

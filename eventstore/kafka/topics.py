@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaConnectionError, NodeNotReadyError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from eventstore.errors import MissingTopicError, TopicConfigurationError, UnavailableError
-from eventstore.kafka.answers import answer, closed, connected, failure, translated
+from eventstore.kafka.answers import answer, answer_of_any, closed, connected, failure, translated
 from eventstore.lifecycle import Backoff
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from eventstore.kafka.settings import KafkaSettings
     from eventstore.outbox import Publisher
-
-T = TypeVar("T")
 
 FOR_EVER: Final = -1
 MAX_MESSAGE_BYTES: Final = 2 * 1024 * 1024
@@ -82,7 +80,7 @@ class Topics:
             UnavailableError: Kafka does not answer.
         """
         # All topics are asked for: a question for one by name makes it, on a broker with auto.create.topics.enable.
-        every = await self._ask(self._admin.describe_topics, "listing topics")
+        every = await answer_of_any(self._admin.describe_topics, "listing topics", self._within)
         for found in every:
             if found["topic"] == name:
                 return Topic(name, len(found["partitions"]), await self._settings_of(name))
@@ -159,24 +157,13 @@ class Topics:
 
     async def _settings_of(self, name: str) -> Mapping[str, str]:
         question = ConfigResource(ConfigResourceType.TOPIC, name)
-        (response,) = await self._ask(lambda: self._admin.describe_configs([question]), f"describing {name!r}")
+        (response,) = await answer_of_any(
+            lambda: self._admin.describe_configs([question]), f"describing {name!r}", self._within
+        )
         code, _, _, _, entries = response.resources[0]
         if code:
             raise failure(for_code(code), f"describing {name!r}")
         return {entry[0]: entry[1] for entry in entries}
-
-    async def _ask(self, question: Callable[[], Coroutine[Any, Any, T]], what: str) -> T:
-        """Ask any broker: the client chooses one of all that it has heard of, and another one if that is not there."""
-
-        async def of_one_that_lives() -> T:
-            backoff = Backoff(first=0.02, most=0.2)
-            while True:
-                try:
-                    return await question()
-                except (NodeNotReadyError, KafkaConnectionError):
-                    await backoff.wait()
-
-        return await answer(of_one_that_lives(), what, self._within)
 
 
 @asynccontextmanager

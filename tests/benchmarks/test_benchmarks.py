@@ -276,7 +276,7 @@ class Remembering(AsyncPeer):
         assert self.versions.get(stream, 0) == version
         self.versions[stream] = version + 1
 
-    async def append_after_conflicts(self, stream: UUID, version: int, number: int) -> int:  # noqa: ARG002
+    async def append_after_conflicts(self, stream: UUID, version: int, number: int) -> int:  # noqa: ARG002 - the same
         await asyncio.sleep(0)
         self.versions[stream] += 1
         return self.versions[stream]

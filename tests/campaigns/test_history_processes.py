@@ -33,7 +33,7 @@ class Worker:
     def __init__(self, dsn: str, number: int, appends: int, seed: int) -> None:
         arguments = [dsn, f"process {number}", str(max(LEAST_STREAMS, appends // 25)), str(appends), str(seed)]
         paths = os.pathsep.join([str(TESTS.parent), str(TESTS)])
-        self._popen = subprocess.Popen(  # noqa: S603
+        self._popen = subprocess.Popen(  # noqa: S603 - our own program
             [sys.executable, "-m", "fixtures.history.process", *arguments],
             env={**os.environ, "PYTHONPATH": paths},
             stdin=subprocess.PIPE,

@@ -16,10 +16,13 @@ from dataclasses import dataclass
 
 from eventstore.kafka.consuming import SESSION_MS
 from eventstore.streams import ANY
+from fixtures.campaigns import PATIENCE
 from fixtures.in_effect import Orders, clean_fold, orders_in
 from fixtures.kafka_proxy import Api, How
-from fixtures.relay import DRAINS_WITHIN, PATIENCE, RIGHT, STREAMS, Campaign, Process, Relay, RelayBroker
+from fixtures.relay import DRAINS_WITHIN, RIGHT, STREAMS, Campaign, Relay
+from fixtures.relay_broker import RelayBroker
 from fixtures.shop import placed
+from fixtures.stoppable import Process
 
 MODEL = "orders"
 PLACES = ("fetched", "handling", "handled", "committed")

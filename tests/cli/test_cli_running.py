@@ -80,7 +80,7 @@ def test_outside_the_main_thread_signals_are_left_alone() -> None:
 
 
 def test_a_second_signal_ends_work_that_does_not_stop() -> None:
-    with subprocess.Popen([sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+    with subprocess.Popen([sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - ours
         watchdog = threading.Timer(60, process.kill)
         watchdog.start()
         assert process.stdout is not None
