@@ -72,11 +72,12 @@ class Budget:
         self._total = total
         self._left = total
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._granted = 0  # who was given theirs, and wakes up a turn later: who comes meanwhile would be before them
 
     def take_now(self, amount: int) -> bool:
         """Take an amount if it is there and nobody waits; returns whether it was."""
         amount = min(amount, self._total)
-        if self._left < amount or self._waiting:
+        if self._left < amount or self._waiting or self._granted:
             return False
         self._left -= amount
         return True
@@ -90,11 +91,13 @@ class Budget:
         try:
             await granted
         except asyncio.CancelledError:
-            if granted.cancelled():
-                self._grant()  # those behind may need less
-            else:
-                self.give(amount)
+            if not granted.cancelled():
+                self._granted -= 1
+                self._left += min(amount, self._total)
+            self._grant()  # those behind may need less
             raise
+        self._granted -= 1
+        self._grant()  # who came meanwhile
 
     def give(self, amount: int) -> None:
         """Give an amount back."""
@@ -108,6 +111,7 @@ class Budget:
                 if self._left < amount:
                     return
                 self._left -= amount
+                self._granted += 1
                 granted.set_result(None)
             self._waiting.popleft()
 

@@ -18,6 +18,7 @@ pytest_plugins = [
     "fixtures.parking",
     "fixtures.kafka",
     "fixtures.kafka_cluster",
+    "fixtures.secure_kafka",
     "fixtures.relay_broker",
     "fixtures.relay",
     "fixtures.stores",

@@ -107,7 +107,11 @@ def discard(
     *,
     reason: Annotated[str, typer.Option(help="Why; it is kept.")],
     by: Annotated[str | None, typer.Option(help="Who decides it; it is kept. The user, if left out.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    version: Annotated[
+        int | None,
+        typer.Option(min=1, help="The version that `publisher show` has shown first; another one is not discarded."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; needs --version.")] = False,
     kafka: Brokers = None,
 ) -> None:
     """Go on with a parked stream without its first held event; the rest of it is sent.
@@ -118,15 +122,19 @@ def discard(
     from eventstore.kafka.repairing import discard as discard_held  # noqa: PLC0415 - loads the Kafka client
 
     cli = cli_of(ctx)
+    if yes and version is None:
+        raise typer.BadParameter("nobody is asked: say which event it is with --version, as `publisher show` shows it")
     if not yes:
         found = run(_show(cli, cli.publisher(name), stream))
         if not sys.stdin.isatty():
-            raise typer.BadParameter("nobody can be asked here: pass --yes")
+            raise typer.BadParameter("nobody can be asked here: pass --yes and --version")
         cli.output.note(f"version {found['stream_version']:,} cannot be sent: {found['why']}")
         typer.confirm(f"Go on with {stream} without it?", abort=True, err=True)
+        version = version or found["stream_version"]
+    decided: dict[str, Any] = {"by": by or getpass.getuser(), "reason": reason, "version": version}
 
     async def work(store: EventStore, one: Publisher, settings: "KafkaSettings") -> dict[str, Any]:
-        done = await discard_held(store, one, settings, stream, by=by or getpass.getuser(), reason=reason)
+        done = await discard_held(store, one, settings, stream, **decided)
         return _outcome(name, stream, done)
 
     _print_outcome(cli, stream, _with_kafka(ctx, name, kafka, work))

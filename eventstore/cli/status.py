@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,32 +11,38 @@ from eventstore.cli.errors import printable
 from eventstore.cli.options import Cli, cli_of
 from eventstore.cli.output import Justify, Output, add_row, table
 from eventstore.cli.running import run, run_until_stopped
+from eventstore.cli.workers import Brokers
 from eventstore.db import Database, require_current_schema
 from eventstore.db.revisions import revision_of
 from eventstore.errors import EventStoreError, UnavailableError
 from eventstore.health import look
+
+if TYPE_CHECKING:
+    from eventstore.kafka.settings import KafkaSettings
 
 WatchSeconds = Annotated[
     float | None, typer.Option("--watch", metavar="SECONDS", min=0.1, help="Show it again and again, until Ctrl-C.")
 ]
 
 
-def status(ctx: typer.Context, *, watch: WatchSeconds = None) -> None:
+def status(ctx: typer.Context, *, watch: WatchSeconds = None, kafka: Brokers = None) -> None:
     """Show the schema's revision, the log's end, and every follower's position, lag, rate, state and owner.
 
-    LAG is in positions; EVENTS are counted up to 10,000; SECONDS is the age of the oldest event that is not done.
+    LAG is in positions; EVENTS are counted up to 10,000; SECONDS is the age of the oldest event that is not done. Who
+    is fed by Kafka has a lag in offsets, where brokers are named.
     """
     cli = cli_of(ctx)
     declared = declared_followers(cli)
+    brokers = cli.kafka(kafka) if kafka or cli.settings.kafka else None
     if watch is None:
-        _show(cli, run(_status(cli, declared)))
+        _show(cli, run(_status(cli, declared, brokers)))
     else:
-        run_until_stopped(_watch(cli, declared, watch))
+        run_until_stopped(_watch(cli, declared, brokers, watch))
 
 
-async def _watch(cli: Cli, declared: Sequence[str], seconds: float) -> None:
+async def _watch(cli: Cli, declared: Sequence[str], kafka: "KafkaSettings | None", seconds: float) -> None:
     while True:
-        found = await _status(cli, declared)
+        found = await _status(cli, declared, kafka)
         if not cli.as_json:
             cli.output.console.clear()
         _show(cli, found)
@@ -62,14 +68,14 @@ def declared_followers(cli: Cli) -> list[str]:
     return list(app.followers().values())
 
 
-async def _status(cli: Cli, declared: Sequence[str]) -> dict[str, Any]:
+async def _status(cli: Cli, declared: Sequence[str], brokers: "KafkaSettings | None") -> dict[str, Any]:
     async with cli.database() as database:
         await require_current_schema(database)
         health = await look(database, declared)
         sizes = await database.fetch("table_sizes")
         server = await database.fetchrow("server_status")
         kafka = await database.fetch("kafka_readers")
-        lags = await _kafka_lags(cli, database)
+        lags = await _kafka_lags(cli, database, brokers)
         return {
             "server": _named(("version", "database", "in_recovery"), server or ()),
             "schema": {"name": database.schema, "revision": await revision_of(database)},
@@ -86,15 +92,16 @@ async def _status(cli: Cli, declared: Sequence[str]) -> dict[str, Any]:
         }
 
 
-async def _kafka_lags(cli: Cli, database: Database) -> dict[tuple[str, str], int | None]:
+async def _kafka_lags(
+    cli: Cli, database: Database, brokers: "KafkaSettings | None"
+) -> dict[tuple[str, str], int | None]:
     """Return how many offsets each read model is behind its topics, where brokers are named and answer."""
-    if not cli.settings.kafka:
+    if brokers is None:
         return {}
     from eventstore.kafka.lags import kafka_lags  # noqa: PLC0415 - loads the Kafka client, which few need
-    from eventstore.kafka.settings import KafkaSettings  # noqa: PLC0415 - the same
 
     try:
-        lags = await kafka_lags(KafkaSettings(cli.settings.kafka), database)
+        lags = await kafka_lags(brokers, database)
     except UnavailableError as error:
         cli.output.note(f"how far Kafka's readers are behind is left out: {error}")
         return {}

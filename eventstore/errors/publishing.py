@@ -122,3 +122,17 @@ class NotParkedByPublisherError(EventStoreError, LookupError):
         self.publisher = publisher
         self.stream_id = stream_id
         super().__init__(f"publisher {publisher!r} has not parked {stream_id!r}: see `eventstore publisher parked`")
+
+
+class ParkedElsewhereByPublisherError(EventStoreError):
+    """A publisher holds a stream from another event than the one to be discarded: somebody was at work meanwhile."""
+
+    def __init__(self, publisher: str, stream_id: str, expected: int, found: int) -> None:
+        self.publisher = publisher
+        self.stream_id = stream_id
+        self.expected = expected
+        self.found = found
+        super().__init__(
+            f"publisher {publisher!r} holds {stream_id!r} from version {found} on, not from {expected}: nothing was "
+            f"discarded; look again with `eventstore publisher show {publisher} {stream_id}`"
+        )

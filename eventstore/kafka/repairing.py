@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from eventstore.errors import InvalidArgumentError, NotParkedByPublisherError
+from eventstore.errors import InvalidArgumentError, NotParkedByPublisherError, ParkedElsewhereByPublisherError
 from eventstore.kafka.packing import Packer
 from eventstore.kafka.taking_over import taken_over
 from eventstore.store.log import StreamRange
@@ -55,7 +55,14 @@ async def unpark(store: EventStore, publisher: Publisher, settings: KafkaSetting
 
 
 async def discard(
-    store: EventStore, publisher: Publisher, settings: KafkaSettings, stream_id: str, *, by: str, reason: str
+    store: EventStore,
+    publisher: Publisher,
+    settings: KafkaSettings,
+    stream_id: str,
+    *,
+    by: str,
+    reason: str,
+    version: int | None = None,
 ) -> Unparked:
     """Go on with a parked stream without its first held event, and send the rest.
 
@@ -69,16 +76,21 @@ async def discard(
         stream_id: The stream.
         by: Who decided it.
         reason: Why.
+        version: The version that it is held from, as whoever decided has seen it; unless the cursor still says that
+            one, nothing is discarded. Left out: whichever it is.
 
     Raises:
         InvalidArgumentError: Nobody, or no reason, is named.
         NotParkedByPublisherError: The stream is not parked.
+        ParkedElsewhereByPublisherError: It is held from another version.
         EventStoreError: As `taken_over`, and what is wrong with a topic.
     """
     if not by.strip() or not reason.strip():
         raise InvalidArgumentError("discarding an event needs a name (by=) and a reason (reason=): they are kept")
     async with _holding_back(store, publisher, settings, stream_id) as (tenure, packer):
         parked = tenure.cursor.parked[stream_id]
+        if version not in {None, parked.stream_version}:
+            raise ParkedElsewhereByPublisherError(publisher.name, stream_id, version, parked.stream_version)
         event, *following = await store.log.read_stream(StreamRange(stream_id, from_version=parked.stream_version), 2)
         await _note(store, publisher, event, parked, by=by, reason=reason)
         await tenure.commit(await packer.discard(event, following[0] if following else None))

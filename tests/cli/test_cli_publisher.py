@@ -61,6 +61,8 @@ def test_what_is_parked_is_listed_and_shown_without_what_is_in_it(es: Eventstore
     shown = es.ok("publisher", "show", "orders", "order-1")
     assert "accepts 2000" in shown
     assert "s3cret" not in shown
+    (counted,) = es.json("status")["parked"]
+    assert (counted["name"], counted["streams"]) == ("publisher:orders", 1)
     assert [event["stream_version"] for event in es.json("publisher", "show", "orders", "order-1")["events"]] == [2, 3]
 
 
@@ -78,12 +80,14 @@ def test_a_parked_stream_is_sent_once_it_fits(es: EventstoreCommand, shop: Shop)
 def test_an_event_that_can_never_be_sent_is_discarded_and_who_did_so_is_kept(es: EventstoreCommand, shop: Shop) -> None:
     arguments = ("publisher", "discard", "orders", "order-1", "--reason", "a typo", "--by", "ann")
     assert "--yes" in es.fails(2, *arguments)
-    done = es.json(*arguments, "--yes")
+    assert "--version" in es.fails(2, *arguments, "--yes")
+    assert "from version 2 on, not from 3" in es.fails(1, *arguments, "--yes", "--version", "3")
+    done = es.json(*arguments, "--yes", "--version", "2")
     assert (done["sent"], done["parked_at_version"]) == (1, None)
     assert shop.versions() == [1, 2, 3]
     (note,) = es.json("parked", "list", "--discarded")
     assert (note["consumer"], note["stream_version"], note["discarded_by"]) == ("publisher:orders", 2, "ann")
-    assert "not parked 'order-1'" in es.fails(5, *arguments, "--yes")
+    assert "not parked 'order-1'" in es.fails(5, *arguments, "--yes", "--version", "2")
 
 
 def test_a_range_is_replayed_once(es: EventstoreCommand, shop: Shop) -> None:

@@ -140,7 +140,19 @@ def test_events_reach_a_read_model_through_kafka(
     assert json.loads(published[-1])["workers"] == [{"name": "orders", "position": 4, "events": 4}]
     assert json.loads(projected[-1])["workers"][0]["name"] == "sales"
     assert sold(sql) == {"tea": 4, "cup": 1}
-    assert {reader["name"] for reader in placed.json("status")["kafka_readers"]} == {"sales@1"}
+
+    def behind(*options: str) -> tuple[str, int | None]:
+        (reader,) = placed.json("status", *options)["kafka_readers"]
+        return reader["name"], reader["lag"]
+
+    assert behind() == ("sales@1", None)
+    assert behind("--kafka", kafka_bootstrap) == ("sales@1", 0)
+    order = json.dumps({"type": "OrderPlaced", "data": {"sku": "tea", "quantity": 1}})
+    placed.ok("append", "order-9", "--expected-version", "any", stdin=order)
+    placed.ok("publish", "orders", "--until-caught-up", *options)
+    _, lag = behind("--kafka", kafka_bootstrap)
+    assert lag is not None
+    assert lag >= 1
 
 
 def lag(es: EventstoreCommand, name: str) -> int:

@@ -7,7 +7,12 @@ from typing import Any
 import pytest
 
 from eventstore import EventStore, by_function
-from eventstore.errors import InvalidArgumentError, NotParkedByPublisherError, UnavailableError
+from eventstore.errors import (
+    InvalidArgumentError,
+    NotParkedByPublisherError,
+    ParkedElsewhereByPublisherError,
+    UnavailableError,
+)
 from eventstore.kafka.cursor import read_cursor
 from eventstore.kafka.producer import TransactionalProducer
 from eventstore.kafka.repairing import Unparked, discard
@@ -123,6 +128,21 @@ async def test_an_event_that_has_no_topic_leaves_no_record(kafka: Kafka, store: 
     publisher = kafka.declaration(**declared)
     await discard(store, publisher, kafka.settings, "order-1", by="ann", reason="never meant to go out")
     assert [event.stream_version for event in await kafka.events(kafka.orders)] == [1, 3]
+
+
+async def test_only_the_event_that_was_shown_is_discarded(narrow: Kafka, store: EventStore) -> None:
+    """Two people at once, or one whose answer was lost: the second one does not drop what nobody has looked at."""
+    await append(store, "order-1", LARGE, LARGE, placed())
+    await publish_all(narrow, store, **PARKING)
+    declared = narrow.declaration(**PARKING)
+    decided: dict[str, Any] = {"by": "ann", "reason": "a typo", "version": 1}
+    done = await discard(store, declared, narrow.settings, "order-1", **decided)
+    assert done.parked is not None
+    assert done.parked.stream_version == 2
+    with pytest.raises(ParkedElsewhereByPublisherError, match="from version 2 on, not from 1"):
+        await discard(store, declared, narrow.settings, "order-1", **decided)
+    assert len(await ParkedStreams(store.database, None).discarded()) == 1
+    assert [event.stream_version for event in await narrow.events(narrow.orders)] == [1]
 
 
 async def test_nobody_discards_without_a_name_a_reason_and_a_parked_stream(narrow: Kafka, store: EventStore) -> None:

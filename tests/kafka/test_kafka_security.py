@@ -2,133 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 import ssl
-import subprocess
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from eventstore import Application, EventStore, Publisher
-from eventstore.devserver import DevServerError, Embedded, KafkaServer, kafka_source, start_kafka
-from eventstore.devserver.ports import free_port
+from eventstore import Application, EventStore, Projection, Publisher
 from eventstore.errors import ConfigurationError
 from eventstore.kafka import KafkaSettings
-from fixtures.kafka import REQUIRED
+from eventstore.kafka.lags import kafka_lags
+from fixtures.kafka_sales import count, counted, each, project_all, sales
 from fixtures.kafka_tools import Kafka, fill, is_whole, publish_all, working
-from fixtures.run import unavailable
-from fixtures.shop import events
-
-USER, SECRET = "alice", "s3cret-of-alice"
-CLASSES = "org.apache.kafka.common.security"
-LISTENERS = {"SASL": "SASL_PLAINTEXT", "TLS": "SSL", "BOTH": "SASL_SSL"}
-
-
-@dataclass(frozen=True)
-class SecureBroker:
-    """A broker with a listener for each way in.
-
-    Attributes:
-        ports: The port of each listener.
-        certificates: The directory of the certificates: of the authority, the broker, and a client.
-    """
-
-    ports: dict[str, int]
-    certificates: Path
-
-    def settings(self, listener: str, **more: Any) -> KafkaSettings:
-        """Return the way in through a listener."""
-        protocol = LISTENERS[listener]
-        context = None if protocol == "SASL_PLAINTEXT" else self.context(client=protocol == "SSL")
-        signed_in = {} if protocol == "SSL" else {"sasl_username": USER, "sasl_password": SECRET}
-        given = {"security_protocol": protocol, "ssl_context": context, **signed_in, **more}
-        return KafkaSettings(f"127.0.0.1:{self.ports[listener]}", **given)
-
-    def context(self, *, client: bool) -> ssl.SSLContext:
-        """Return what trusts the authority, and shows the client's certificate if it is to."""
-        context = ssl.create_default_context(cafile=self.certificates / "ca.crt")
-        if client:
-            context.load_cert_chain(self.certificates / "client.crt", self.certificates / "client.key")
-        return context
-
-
-@pytest.fixture(scope="module")
-def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
-    """Start the broker, with a user for PLAIN and SCRAM, and certificates made here."""
-    if not isinstance(kafka_source(), Embedded):
-        pytest.skip("only an embedded broker can be given listeners")
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl, which makes the certificates, is not installed")
-    directory = tmp_path_factory.mktemp("secure")
-    certificates = make_certificates(directory / "certificates")
-    ports: dict[str, int] = {}
-    for number, name in enumerate(LISTENERS):
-        ports[name] = free_port(26_000 + 100 * number)
-    try:
-        server = start_kafka(directory / "kafka", settings=broker_settings(ports, certificates), heap_mb=256)
-    except DevServerError as error:
-        unavailable(REQUIRED, error)
-    add_scram_user(server)
-    yield SecureBroker(ports, certificates)
-    server.remove()
-
-
-def broker_settings(ports: dict[str, int], certificates: Path) -> dict[str, str]:
-    addresses = ",".join(f"{name}://127.0.0.1:{port}" for name, port in ports.items())
-    protocols = "".join(f",{name}:{protocol}" for name, protocol in LISTENERS.items())
-    settings = {
-        "listeners": addresses,
-        "advertised.listeners": addresses,
-        "listener.security.protocol.map": f"CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT{protocols}",
-        "ssl.keystore.type": "PEM",
-        "ssl.keystore.location": str(certificates / "broker.pem"),
-        "ssl.truststore.type": "PEM",
-        "ssl.truststore.location": str(certificates / "ca.crt"),
-        "listener.name.tls.ssl.client.auth": "required",
-    }
-    for name in ("sasl", "both"):
-        settings |= {
-            f"listener.name.{name}.sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256",
-            f"listener.name.{name}.plain.sasl.jaas.config": (
-                f'{CLASSES}.plain.PlainLoginModule required user_{USER}="{SECRET}";'
-            ),
-            f"listener.name.{name}.scram-sha-256.sasl.jaas.config": f"{CLASSES}.scram.ScramLoginModule required;",
-        }
-    return settings
-
-
-def make_certificates(directory: Path) -> Path:
-    """Make an authority, and certificates of the broker and of a client that it has signed."""
-    directory.mkdir()
-    key = ("-newkey", "rsa:2048", "-nodes", "-days", "2")
-    openssl(directory, "req", "-x509", *key, "-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.crt")
-    for name in ("broker", "client"):
-        (directory / f"{name}.ext").write_text("subjectAltName=IP:127.0.0.1\n", encoding="ascii")
-        openssl(directory, "req", *key[:3], "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
-        signing = ("-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", f"{name}.ext")
-        openssl(directory, "x509", "-req", "-in", f"{name}.csr", *signing, "-out", f"{name}.crt")
-    chain = [(directory / name).read_text(encoding="ascii") for name in ("broker.key", "broker.crt", "ca.crt")]
-    (directory / "broker.pem").write_text("".join(chain), encoding="ascii")
-    return directory
-
-
-def openssl(directory: Path, *arguments: str) -> None:
-    subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True)  # noqa: S603, S607 - ours
-
-
-def add_scram_user(server: KafkaServer) -> None:
-    """Give the broker a user for SCRAM, with Kafka's own tool."""
-    kind: Any = server._kind
-    change = ("--alter", "--add-config", f"SCRAM-SHA-256=[password={SECRET}]")
-    command = kind._command(
-        kind.home(server.data_dir),
-        *("kafka.admin.ConfigCommand", "--bootstrap-server", server.bootstrap),
-        *(*change, "--entity-type", "users", "--entity-name", USER),
-    )
-    subprocess.run(command, check=True, capture_output=True, timeout=60)  # noqa: S603 - our own
+from fixtures.secure_kafka import SECRET, USER, SecureBroker
+from fixtures.shop import OrderPlaced, events
 
 
 @pytest.mark.parametrize(
@@ -153,6 +40,25 @@ async def test_an_applications_workers_sign_in_too(secure: SecureBroker, store: 
     async with app.workers(store, "orders", kafka=settings) as workers:
         await workers["orders"].progress.caught_up(store.log, within=30)
     assert is_whole(await Kafka(settings, "workers.").events("workers.order"), streams=2, versions=2)
+
+
+async def test_a_read_model_behind_kafka_and_its_dead_letters_sign_in_too(
+    secure: SecureBroker, store: EventStore
+) -> None:
+    kafka = Kafka(secure.settings("BOTH", sasl_mechanism="SCRAM-SHA-256"), "fed.")
+    await fill(store, streams=3, events=2)
+    await publish_all(kafka, store)
+    record, *_ = await kafka.committed(kafka.orders)
+    record.headers, record.value = (), b"not ours"
+    await kafka.produce(kafka.orders, record)
+    lettered = Projection("sales", setup=sales.setup, dead_letters="fed.dead")
+    lettered.on(OrderPlaced)(count)
+    await project_all(kafka, store, projection=lettered)
+    assert await counted(store) == each(3, 2)
+    assert [one.value for one in await kafka.committed("fed.dead")] == [b"not ours"]
+    ((consumer, topic, offsets),) = await kafka_lags(kafka.settings, store.database)
+    assert (consumer, topic) == ("sales@1", kafka.orders)
+    assert offsets is not None
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256"])

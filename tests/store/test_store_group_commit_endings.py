@@ -21,7 +21,7 @@ from eventstore.store import event_store, grouping
 from eventstore.store.grouping import LANES
 from eventstore.store.queueing import Pending
 from fixtures.group_commit import held, until_waiting, versions
-from fixtures.shop import SHIPPED, app, placed
+from fixtures.shop import SHIPPED, OrderPlaced, app, placed
 from fixtures.stores import open_store
 from fixtures.tcp_proxy import TcpProxy, When
 
@@ -133,6 +133,20 @@ async def test_callers_wait_when_too_much_is_waiting_already(
         answers = await releasing
         assert sum(isinstance(answer, AppendResult) for answer in answers) == 8
         assert await versions(store, "order-1") == list(range(1, 10))
+
+
+async def test_who_goes_on_does_not_overtake_who_waited_for_room(monkeypatch: pytest.MonkeyPatch, dsn: str) -> None:
+    monkeypatch.setattr(grouping, "WAITING_BYTES", 3000)
+    async with open_store(dsn) as small:
+
+        async def append(*skus: str) -> None:
+            for sku in skus:
+                await small.append("order-1", [placed(sku=sku)], expected_version=ANY)
+
+        large = "x" * 3000
+        await asyncio.gather(append(large, "went on"), append("waited"))
+        events = await small.read_stream("order-1", of=OrderPlaced).to_list()
+        assert [event.data.sku for event in events] == [large, "waited", "went on"]
 
 
 # --- broken connections and closing ----------------------------------------------------------------------------------

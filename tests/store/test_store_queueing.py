@@ -200,6 +200,25 @@ async def test_who_finds_too_little_left_waits_first_come_first_served() -> None
     assert got == ["first", "large", "small"]
 
 
+async def test_who_comes_before_the_first_in_line_has_woken_up_is_behind_it() -> None:
+    budget, got = Budget(10), []
+
+    async def take(name: str) -> None:
+        if not budget.take_now(1):
+            await budget.take(1)
+        got.append(name)
+
+    await budget.take(10)
+    first = asyncio.create_task(take("first"))
+    await asyncio.sleep(0)
+    budget.give(10)  # to the first one, which runs in the next turn of the loop
+    await take("second")
+    await first
+
+    assert got == ["first", "second"]
+    assert budget.take_now(8)
+
+
 async def test_more_than_there_is_waits_for_all_of_it() -> None:
     budget = Budget(10)
     await budget.take(3)

@@ -13,9 +13,13 @@ SELECT stream_id FROM {schema}.parked_streams WHERE consumer = $1 AND stream_id 
 SELECT count(*)::integer FROM {schema}.parked_streams WHERE consumer = $1
 
 -- name: parked_by_consumer
--- How many streams each consumer holds back, and since when.
+-- How many streams each consumer, and each group of a publisher, holds back, and since when.
 SELECT consumer, count(*)::integer AS streams, min(failed_at) AS since
-  FROM {schema}.parked_streams GROUP BY consumer ORDER BY consumer
+  FROM {schema}.parked_streams GROUP BY consumer
+ UNION ALL
+SELECT 'publisher:' || name, count(*)::integer, min(parked_at)
+  FROM {schema}.publisher_parked GROUP BY name
+ ORDER BY consumer
 
 -- name: list_parked_streams
 -- The streams that a consumer ($1, all of them if null) holds back, oldest first, and up to which version there is more.
