@@ -5,6 +5,7 @@ from eventstore.bulk.errors import (
     ImportBusyError,
     ImportChangedError,
     ImportRowError,
+    ImportUnknownTypeError,
     ImportVersionError,
     InlineProjectionsError,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "ImportProgress",
     "ImportResult",
     "ImportRowError",
+    "ImportUnknownTypeError",
     "ImportVersionError",
     "ImportedEvent",
     "InlineProjectionsError",

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from itertools import islice
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final
@@ -22,10 +23,12 @@ from uuid import UUID
 
 from eventstore.bulk.binary import NULL, microseconds
 from eventstore.bulk.chunks import Chunk, EncodedRow
-from eventstore.bulk.errors import ImportRowError, InlineProjectionsError
+from eventstore.bulk.errors import ImportRowError, ImportUnknownTypeError, InlineProjectionsError
 from eventstore.bulk.events import ImportedEvent, JsonEvent
+from eventstore.bulk.given import as_given
+from eventstore.bulk.jsonl import parsed
 from eventstore.bulk.models import model_from
-from eventstore.errors import CodecError, InvalidArgumentError, UnknownEventTypeError
+from eventstore.errors import CodecError, InvalidArgumentError
 from eventstore.metadata import Metadata
 from eventstore.streams import checked_stream_id
 
@@ -71,12 +74,14 @@ class RowEncoder:
         codec: The store's codec.
         name: The import.
         refused: Event types that are not to be imported, because inline projections want them.
+        keep_unknown: Whether events of types that are not registered are stored unread.
     """
 
-    def __init__(self, codec: Codec, name: str, refused: Collection[str] = ()) -> None:
+    def __init__(self, codec: Codec, name: str, refused: Collection[str] = (), *, keep_unknown: bool = False) -> None:
         self._codec = codec
         self._name_bits = _name_bits(name)
         self._refused = refused
+        self._keep_unknown = keep_unknown
         self._streams: dict[str, bytes] = {}
         self._kinds: dict[tuple[str, int], bytes] = {}
 
@@ -99,7 +104,7 @@ class RowEncoder:
                 if type(stream_id) is not str or stream_id not in streams:
                     stream_id = self._begun(stream_id)
                 event_type, schema_version, payload = (
-                    encode(data, stream_id) if isinstance(data, JsonEvent) else encode_data(data)
+                    encode(data, stream_id, version or 0) if isinstance(data, JsonEvent) else encode_data(data)
                 )
                 occurred = microseconds(occurred_at or self._codec.now())
                 recorded = None if recorded_at is None else microseconds(recorded_at)
@@ -135,25 +140,27 @@ class RowEncoder:
         said = text if isinstance(data, JsonEvent) else data.model_dump_json(exclude_unset=True, **_AS_STORED)
         return _agrees(json.loads(text), json.loads(stored.data), json.loads(said))
 
-    def _content(self, data: BaseModel | JsonEvent, stream_id: str) -> tuple[str, int, bytes]:
+    def _content(self, data: BaseModel | JsonEvent, stream_id: str, stream_version: int = 0) -> tuple[str, int, bytes]:
         """Return the type, schema version and JSON of a row's event."""
         event = self._event(data)
-        if isinstance(event, JsonEvent):
-            assert event.schema_version is not None  # noqa: S101 - for the type checker
-            payload = self._codec.encode_json(event.event_type, event.schema_version, event.data, stream_id)
-            return event.event_type, event.schema_version, payload
-        return self._codec.encode_data(event)
+        if not isinstance(event, JsonEvent):
+            return self._codec.encode_data(event)
+        said = event.schema_version
+        assert said is not None  # noqa: S101 - for the type checker
+        kept = self._keep_unknown
+        return event.event_type, said, as_given(self._codec, event, said, stream_id, stream_version, keep_unknown=kept)
 
     def _event(self, data: BaseModel | JsonEvent) -> BaseModel | JsonEvent:
-        """Return the event that a row's data is: a model's, but for JSON of an older schema version."""
-        if not isinstance(data, JsonEvent):
+        """Return the event that a row's data is: a model's, but for JSON that says its schema version."""
+        if not isinstance(data, JsonEvent) or data.schema_version is not None:
             return data
-        registered, version = self._codec.types.named(data.event_type), data.schema_version
-        if registered is None and version is None:
-            raise UnknownEventTypeError(data.event_type)
-        if registered is None or (version is not None and version != registered.version):
-            return data
-        return model_from(registered.model, data.data, data.columns)
+        registered = self._codec.types.named(data.event_type)
+        if registered is None:
+            raise ImportUnknownTypeError(data.event_type)
+        fields = parsed(data.data) if isinstance(data.data, str) else data.data
+        if not isinstance(fields, Mapping):
+            raise InvalidArgumentError("data that says no schema version is an object: the fields of its model")
+        return model_from(registered.model, fields, data.columns)
 
     def _beside(self, metadata: Metadata, event_type: str) -> bytes:
         if not isinstance(metadata, Metadata):

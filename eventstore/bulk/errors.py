@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eventstore.errors import ConcurrencyError, ConfigurationError, InvalidArgumentError
+from eventstore.errors import ConcurrencyError, ConfigurationError, InvalidArgumentError, UnknownEventTypeError
 
 
 class ImportRowError(InvalidArgumentError):
@@ -41,6 +41,17 @@ class ImportVersionError(ImportRowError):
             f"it says version {found} of {stream_id!r}, whose next one is {expected} (import without versions to "
             "number the events anew)",
             line=line,
+        )
+
+
+class ImportUnknownTypeError(UnknownEventTypeError):
+    """A row's event type is not registered: no model can show that the event can be read."""
+
+    def __str__(self) -> str:
+        """Say what to do."""
+        return (
+            f"the event type {self.event_type!r} is not registered: register its model, or import events of unknown "
+            "types that say their schema version as they are, with unknown='keep' (--keep-unknown)"
         )
 
 

@@ -20,14 +20,16 @@ class JsonEvent(NamedTuple):
 
     Attributes:
         event_type: The registered name.
-        data: The payload.
-        schema_version: The version of the model that it was written with; the current one when left out. Data of an
-            older one is stored as it is, once its upcasters have shown that they can read it.
+        data: The payload; a string is its JSON text.
+        schema_version: The version of the model that it was written with. When it is said, the data is stored as it
+            is, text to the letter, once the model or its upcasters have shown that they can read it. When it is left
+            out, the data becomes an event of the current model, which is stored: defaults are added, and a name that
+            the model has not is refused.
         columns: Where its fields come from, for error messages.
     """
 
     event_type: str
-    data: Mapping[str, Any]
+    data: Mapping[str, Any] | str
     schema_version: int | None = None
     columns: Mapping[str, str] | None = None
 

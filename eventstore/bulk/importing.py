@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing, suppress
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from eventstore.bulk.chunks import Chunk
 from eventstore.bulk.encoding import RowEncoder
@@ -73,14 +73,16 @@ async def import_events(
     name: str,
     chunk: int = CHUNK,
     skip_inline: bool = False,
+    unknown: Literal["refuse", "keep"] = "refuse",
     dry_run: bool = False,
     on_progress: Callable[[ImportProgress], None] | None = None,
 ) -> ImportResult:
     """Bring many events into the log at once, from another system or another log.
 
-    Each event is checked as an append checks it. Streams may exist, and others may append to them meanwhile: versions
-    go on where the stream is. Rows come in chunks, each all or nothing. Killed in the middle and run again with the
-    same name and source, it goes on where it was, and the log is the same.
+    Each event is checked as an append checks it; JSON that says its schema version is checked as a read does, and
+    stored as it is. Streams may exist, and others may append to them meanwhile: versions go on where the stream is.
+    Rows come in chunks, each all or nothing. Killed in the middle and run again with the same name and source, it goes
+    on where it was, and the log is the same.
 
     Args:
         store: The store, on PostgreSQL.
@@ -88,7 +90,9 @@ async def import_events(
         name: Names the import, so that it can go on; the ids of events without one are derived from it.
         chunk: How many rows go into a transaction.
         skip_inline: Import also what inline projections want; rebuild them afterwards, they do not hear of it.
-        dry_run: Only check every row against its model, and versions and ids against the log as it is now.
+        unknown: What becomes of events whose type is not registered: "refuse" refuses them; "keep" stores those that
+            say their schema version as they are, for readers that ask for `RawEvent` or do not want them.
+        dry_run: Only check that every row can become an event, and versions and ids against the log as it is now.
         on_progress: Hears after each chunk how far it has come.
 
     Raises:
@@ -103,9 +107,11 @@ async def import_events(
         raise InvalidArgumentError(f"an import's name has 1 to {MAX_NAME_LENGTH} characters")
     if not isinstance(chunk, int) or chunk < 1:
         raise InvalidArgumentError(f"chunk is a number of rows from 1, not {chunk!r}")
+    if not isinstance(unknown, str) or unknown not in {"refuse", "keep"}:
+        raise InvalidArgumentError(f"unknown is 'refuse' or 'keep', not {unknown!r}")
     began = perf_counter()
     refused = () if skip_inline else store.hooked_types
-    encoder = RowEncoder(store.codec, name, refused)
+    encoder = RowEncoder(store.codec, name, refused, keep_unknown=unknown == "keep")
     writer = (ChunkChecker if dry_run else ChunkWriter)(store.database, name)
     run = _Run(store, name, encoder, writer, on_progress or (lambda _: None))
     await run.bring(source, chunk)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from eventstore.codec import StoredEvent
 
+_DECODER: Final = json.JSONDecoder()
+_UNREADABLE: Final = "it is not JSON that can be read: too deep, or a number too long"
 _NAMED = ("correlation_id", "causation_id", "command_id", "actor")
 
 
@@ -84,21 +86,20 @@ def read_jsonl(lines: Iterable[bytes], *, renumber: bool = False) -> Iterator[Im
 
 def _event(line: bytes, number: int, *, renumber: bool) -> ImportedEvent:
     try:
-        value = json.loads(line.decode().rstrip(), object_pairs_hook=without_repetition, parse_constant=_no_constant)
-        read = _Line.model_validate_json(json.dumps(value))
+        text = line.decode().rstrip()
     except UnicodeDecodeError:
         raise InvalidArgumentError("it is not UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise InvalidArgumentError(f"column {error.colno}: it is not JSON: {error.msg}") from None
+    value = parsed(text)
+    try:
+        read = _Line.model_validate_json(json.dumps(_without_data(value)))
     except ValidationError as error:
         raise InvalidArgumentError(summary(error)) from None
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, InvalidArgumentError):
-            raise
-        raise InvalidArgumentError("it is not JSON that can be read: too deep, or a number too long") from None
+    except RecursionError:
+        raise InvalidArgumentError(_UNREADABLE) from None
+    data = value["data"] if read.schema_version is None else _text_of("data", text)
     return ImportedEvent(
         read.stream_id,
-        JsonEvent(read.event_type, value["data"], read.schema_version),
+        JsonEvent(read.event_type, data, read.schema_version),
         None if renumber else read.stream_version,
         read.event_id,
         read.occurred_at,
@@ -106,6 +107,52 @@ def _event(line: bytes, number: int, *, renumber: bool) -> ImportedEvent:
         None if read.metadata is None else read.metadata.given(),
         number,
     )
+
+
+def _without_data(value: Any) -> Any:
+    """Return a line with an empty object for its data, which the codec looks at, not this.
+
+    Data that says its schema version may be any JSON: there are models of a list. Other data is fields, by name.
+    """
+    if not isinstance(value, dict) or "data" not in value:
+        return value
+    is_any = value.get("schema_version") is not None
+    return value | {"data": {}} if is_any or isinstance(value["data"], dict) else value
+
+
+def _text_of(wanted: str, line: str) -> str:
+    """Return the text of a member of an object that is known to be JSON, and to have it."""
+    at = line.index("{")
+    while True:
+        name, at = _DECODER.raw_decode(line, _skipped(line, at + 1))
+        begin = _skipped(line, line.index(":", at) + 1)
+        _, at = _DECODER.raw_decode(line, begin)
+        if name == wanted:
+            return line[begin:at]
+        at = line.index(",", at)
+
+
+def _skipped(text: str, at: int) -> int:
+    """Return where white space ends."""
+    while text[at] in " \t\r\n":
+        at += 1
+    return at
+
+
+def parsed(text: str) -> Any:
+    """Return what JSON says, if it says it once.
+
+    Raises:
+        InvalidArgumentError: It is not JSON, or not such as can be read.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=without_repetition, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        raise InvalidArgumentError(f"column {error.colno}: it is not JSON: {error.msg}") from None
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, InvalidArgumentError):
+            raise
+        raise InvalidArgumentError(_UNREADABLE) from None
 
 
 def without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -145,7 +192,7 @@ def jsonl(stored: StoredEvent, metadata: Metadata) -> str:
         | ({} if metadata is NO_METADATA else {"metadata": _beside(metadata)}),
         ensure_ascii=False,
     )
-    data = stored.data if "\n" not in stored.data else json.dumps(json.loads(stored.data), ensure_ascii=False)
+    data = stored.data.replace("\n", " ").strip()  # in JSON, it can only stand between tokens
     return f'{front[:-1]}, "data": {data}}}\n'
 
 

@@ -30,9 +30,11 @@ def export(
         typer.Option("--out", "-o", metavar="FILE", help="A new file, packed if it ends in .gz; stdout else."),
     ] = None,
 ) -> None:
-    """Export events as JSON Lines, as they are stored, in the order of the log; `import` is the inverse.
+    """Export events as JSON Lines, as they are stored, in the order of the log.
 
-    A part that does not begin with the streams' first events is imported with --renumber.
+    `import` is the inverse, also where models have changed since: it stores the data of each line as it stands there,
+    if it can still be read (types that are no longer registered: with --keep-unknown). A part that does not begin with
+    the streams' first events is imported with --renumber.
     """
     if stream is not None and (category or after is not None):
         raise typer.BadParameter("--stream exports one stream: leave out --category and --after")

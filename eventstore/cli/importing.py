@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, BinaryIO, cast
+from typing import Annotated, BinaryIO, Literal, cast
 
 import typer
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
@@ -70,11 +70,17 @@ def import_(
     skip_inline: Annotated[
         bool, typer.Option("--skip-inline", help="Import what inline projections want; rebuild them afterwards.")
     ] = False,
+    keep_unknown: Annotated[
+        bool,
+        typer.Option("--keep-unknown", help="Import events of types that are not registered as they are, unread."),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, and write nothing.")] = False,
 ) -> None:
     """Import events from JSON Lines, as `export` writes them, or from CSV by a mapping.
 
-    Each is checked by its model. Run again after an interruption, it goes on where it was, and imports nothing twice.
+    Each is checked by its model. Data that says its schema version, as all of an export does, must be readable, and is
+    stored as it is; other data becomes an event of the current model. Run again after an interruption, it goes on where
+    it was, and imports nothing twice.
     """
     cli = cli_of(ctx)
     from_stdin = str(file) == "-"
@@ -91,7 +97,14 @@ def import_(
             else _csv(source.stream, _load_mapping(mapping))
         )
         work = _import(
-            cli, source, events, name=name or file.name, chunk=chunk, skip_inline=skip_inline, dry_run=dry_run
+            cli,
+            source,
+            events,
+            name=name or file.name,
+            chunk=chunk,
+            skip_inline=skip_inline,
+            unknown="keep" if keep_unknown else "refuse",
+            dry_run=dry_run,
         )
         result = run(work)
     if cli.as_json:
@@ -111,6 +124,7 @@ async def _import(
     name: str,
     chunk: int,
     skip_inline: bool,
+    unknown: Literal["refuse", "keep"],
     dry_run: bool,
 ) -> ImportResult:
     async with cli.store(cli.app) as store:
@@ -123,7 +137,14 @@ async def _import(
                 display.update(bar, completed=source.done(), rows=progress.rows)
 
             return await import_events(
-                store, events, name=name, chunk=chunk, skip_inline=skip_inline, dry_run=dry_run, on_progress=show
+                store,
+                events,
+                name=name,
+                chunk=chunk,
+                skip_inline=skip_inline,
+                unknown=unknown,
+                dry_run=dry_run,
+                on_progress=show,
             )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import PurePath
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
@@ -16,8 +16,6 @@ from eventstore.codec import payload
 from eventstore.codec.pages import PageDecoder
 from eventstore.codec.registry import Upcast
 from eventstore.codec.sameness import same
-from eventstore.codec.selection import EVERYTHING
-from eventstore.codec.stored import StoredEvent, StoredPayload
 from eventstore.errors import (
     InvalidArgumentError,
     NewerSchemaVersionError,
@@ -36,7 +34,7 @@ if TYPE_CHECKING:
     from eventstore.clock import Clock, IdGenerator
     from eventstore.codec.registry import Data, EventType, EventTypes, Upcaster
     from eventstore.codec.selection import Selection
-    from eventstore.codec.stored import Stored
+    from eventstore.codec.stored import Stored, StoredEvent
 
 _MAX_DECODERS: Final = 1000
 _MAX_UPCASTS: Final = 1000
@@ -85,7 +83,7 @@ class Codec:
         self.types = types
         self._clock = clock
         self._new_id = new_id
-        self._max_payload = max_payload
+        self.max_payload = max_payload
         self._pages: dict[Selection, PageDecoder] = {}
 
     # --- writing -------------------------------------------------------------------------------------------------
@@ -114,7 +112,7 @@ class Codec:
             event_id or self._new_id(),
             event_type.name,
             event_type.version,
-            payload.encode(data, event_type.name, self._max_payload),
+            payload.encode(data, event_type.name, self.max_payload),
             _encode_metadata(metadata, event_type.name),
             metadata.correlation_id,
             metadata.causation_id,
@@ -133,20 +131,7 @@ class Codec:
             raise InvalidArgumentError(f"events are pydantic models, not {type(data).__qualname__}")
         event_type = self.types.of_model(type(data))
         name = event_type.name
-        return name, event_type.version, payload.encode_bytes(data, name, self._max_payload)
-
-    def encode_json(self, event_type: str, schema_version: int, data: Mapping[str, Any], stream_id: str) -> bytes:
-        """Return data of an older schema version as it is, once its upcasters have shown that they can read it.
-
-        Raises:
-            UnstorablePayloadError: It would not come back identical.
-            CodecError: As `interpret` does.
-        """
-        if not isinstance(schema_version, int) or schema_version < 1:
-            raise InvalidArgumentError(f"schema versions count from 1, not {schema_version!r}")
-        text = payload.encode_json(data, event_type, self._max_payload)
-        self.interpret(StoredPayload(stream_id, 0, event_type, schema_version, text), EVERYTHING)
-        return text.encode()
+        return name, event_type.version, payload.encode_bytes(data, name, self.max_payload)
 
     def encode_beside(self, metadata: Metadata, event_type: str) -> tuple[str | None, str | None, str | None]:
         """Return metadata as the log stores it: what has no column of its own, correlation and causation.

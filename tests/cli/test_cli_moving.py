@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from eventstore.testing.databases import DatabasesForTests
-from fixtures.cli_kit import EventstoreCommand, Sql, StartProcess, run_script
+from fixtures.cli_kit import EventstoreCommand, Sql, StartProcess, StoreRaw, run_script
 
 MAPPING = """
 stream = "order-{order}"
@@ -74,6 +74,21 @@ def test_an_export_goes_to_stdout_and_an_import_comes_from_stdin(placed: Eventst
     assert said.startswith("x: 4 event(s) imported in ")
     again = placed.ok("import", "-", "--format", "jsonl", "--name", "x", "--skip-inline", "--dsn", elsewhere, stdin=out)
     assert again.startswith("x: 0 event(s) imported (4 were there before)")
+
+
+def test_types_that_are_no_longer_registered_are_moved_where_that_is_said(
+    es: EventstoreCommand, store_raw: StoreRaw, elsewhere: str, tmp_path: Path
+) -> None:
+    store_raw("order-1", after=0, event_type="OrderLost", schema_version=3, data='{"why": 1.50}')
+    store_raw("order-1", after=1, event_type="OrderShipped", schema_version=1, data='{"carrier":"dhl","colour":"red"}')
+    moved = ("import", str(tmp_path / "log.jsonl"), "--skip-inline", "--dsn", elsewhere)
+    es.ok("export", "--out", str(tmp_path / "log.jsonl"))
+
+    error = es.fails_json(2, *moved)
+    assert (error["error"], error["line"], error["imported"]) == ("ImportRowError", 1, 0)
+    assert "--keep-unknown" in error["message"]
+    assert es.json(*moved, "--keep-unknown")["imported"] == 2
+    assert es.ok("export", "--dsn", elsewhere) == (tmp_path / "log.jsonl").read_text()
 
 
 def test_parts_are_exported(placed: EventstoreCommand) -> None:
