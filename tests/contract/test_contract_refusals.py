@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from typing import Any
 
@@ -18,7 +18,6 @@ from eventstore.errors import (
     UnstorablePayloadError,
 )
 from eventstore.testing import memory_store
-from eventstore.testing.databases import DatabasesForTests
 from fixtures import shop
 from fixtures.shop import NoteTaken, UnregisteredEvent, placed
 from fixtures.stores import open_store
@@ -38,25 +37,11 @@ INVALID_STREAM_IDS = {
 }
 
 
-@pytest.fixture(scope="module")
-def untouched_dsn(postgres_server: DatabasesForTests) -> Iterator[str]:
-    """A database that all tests here share: each finds it empty and leaves it so."""
-    dsn = postgres_server.create()
-    yield dsn
-    postgres_server.drop(dsn)
-
-
-@pytest.fixture(params=["memory", "postgres"])
-async def untouched(request: pytest.FixtureRequest) -> AsyncIterator[EventStore]:
+@pytest.fixture
+async def untouched(any_store: EventStore) -> AsyncIterator[EventStore]:
     """A store that is still empty when the test is over."""
-    if request.param == "memory":
-        store = memory_store(shop.app)
-        yield store
-        await _require_empty(store)
-        return
-    async with open_store(request.getfixturevalue("untouched_dsn")) as store:
-        yield store
-        await _require_empty(store)
+    yield any_store
+    await _require_empty(any_store)
 
 
 async def _require_empty(store: EventStore) -> None:
@@ -271,7 +256,7 @@ async def test_a_store_whose_block_has_ended_refuses_to_read(kind: str, request:
         store = memory_store(shop.app)
         store.close()
     else:
-        async with open_store(request.getfixturevalue("untouched_dsn")) as store:
+        async with open_store(request.getfixturevalue("dsn")) as store:
             pass
 
     with pytest.raises(ClosedError):

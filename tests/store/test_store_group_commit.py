@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from contextvars import Context
 from datetime import UTC, datetime
+from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -14,17 +17,64 @@ import pytest
 from eventstore import ANY, NO_STREAM, EventStore, NewEvent
 from eventstore.bulk import ImportedEvent, import_events
 from eventstore.clock import uuid7
+from eventstore.codec import Codec
 from eventstore.errors import (
     EventStoreError,
     IdempotencyError,
     WrongExpectedVersionError,
 )
 from eventstore.events import AppendResult
-from eventstore.metadata import current_metadata, metadata
+from eventstore.metadata import Metadata, current_metadata, metadata
 from eventstore.store import AppendOutcome, AppendRequest
+from eventstore.store.grouping import GroupingAppender
 from eventstore.store.postgres import PostgresLog
+from eventstore.testing import FakeClock
 from fixtures.group_commit import commits, held, until_waiting, versions
 from fixtures.shop import SHIPPED, app, placed
+
+
+class NotingLog:
+    """A log of one connection that answers at once, and notes what it was asked to append."""
+
+    def __init__(self) -> None:
+        self.appended: list[str] = []
+
+    @asynccontextmanager
+    async def pinned(self) -> AsyncIterator[NotingLog]:
+        yield self
+
+    async def append(self, requests: Sequence[AppendRequest], *, wait: bool) -> list[AppendOutcome]:
+        assert not wait
+        self.appended += [request.stream_id for request in requests]
+        return [AppendOutcome("appended", 1, len(self.appended)) for _ in requests]
+
+
+class Timers(NamedTuple):
+    """What the loop was asked to do later, and what of it was done."""
+
+    set: list[object]
+    rung: list[object]
+
+
+def note_timers(monkeypatch: pytest.MonkeyPatch) -> Timers:
+    """Note the loop's timers from now on; `sleep`, `timeout` and `call_later` all come down to `call_at`."""
+    timers = Timers([], [])
+    loop = asyncio.get_running_loop()
+    call_at = loop.call_at
+
+    def noting(
+        when: float, callback: Callable[..., object], *args: object, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        def ring() -> None:
+            timers.rung.append(callback)
+            callback(*args)
+
+        timers.set.append(callback)
+        return call_at(when, ring, context=context)
+
+    monkeypatch.setattr(loop, "call_at", noting)
+    return timers
+
 
 # --- what is shared, and what is not --------------------------------------------------------------------------------
 
@@ -39,11 +89,48 @@ async def test_appends_that_wait_at_the_same_time_share_a_commit(
     assert await commits(connection) < 10
 
 
-async def test_an_append_on_its_own_is_sent_at_once(store: EventStore, connection: asyncpg.Connection) -> None:
-    for version in range(5):
+async def test_an_append_on_its_own_is_sent_at_once(
+    store: EventStore, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No clock has any part in it: on the way to the log no timer rings that something might have waited for."""
+    await store.append("order-1", [placed()], expected_version=NO_STREAM)  # from now on there is a connection
+    rung = note_timers(monkeypatch).rung
+    append, rung_before_log = PostgresLog.append, list[int]()
+
+    async def noting(log: PostgresLog, requests: Sequence[AppendRequest], *, wait: bool) -> list[AppendOutcome]:
+        rung_before_log.append(len(rung))
+        return await append(log, requests, wait=wait)
+
+    monkeypatch.setattr(PostgresLog, "append", noting)
+    for version in range(1, 5):
+        await store._appender.drain(10)  # the lane that has just answered is free again
+        rung.clear()
         await store.append("order-1", [placed()], expected_version=version)
 
+    assert rung_before_log == [0] * 4
     assert await commits(connection) == 5
+
+
+async def test_an_append_that_finds_a_free_lane_waits_for_no_timer_and_no_company(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two turns of the loop bring it to the log: the caller's own and the lane's."""
+    log = NotingLog()
+    codec = Codec(app.events, clock=FakeClock(), new_id=uuid7, max_payload=1000)
+    appender = GroupingAppender(log, codec, connections=2)  # type: ignore[arg-type]  # as much of a log as it needs
+    timers = note_timers(monkeypatch)
+    for number in range(5):
+        event = codec.encode(placed(), Metadata())
+        request = AppendRequest(f"order-{number}", NO_STREAM, 0, [event], look_up_ids=False)
+        append = asyncio.create_task(appender.append(request, None))
+        for _ in range(2):
+            await asyncio.sleep(0)
+
+        assert log.appended == [f"order-{each}" for each in range(number + 1)]
+        assert timers.set == []
+        await append
+        await appender.drain(10)  # the lane is free again; this wait has a time-out, which is a timer of its own
+        timers.set.clear()
 
 
 async def test_each_append_of_a_batch_has_its_own_answer(store: EventStore) -> None:

@@ -65,20 +65,6 @@ async def test_readers_stay_below_a_transaction_that_has_drawn_a_position(dsn: s
     assert await streams_read(store) == ["order-1", "order-2"]
 
 
-@pytest.mark.origin("Marten")
-async def test_a_sequence_that_was_never_called_holds_readers_at_the_beginning(dsn: str, store: EventStore) -> None:
-    """It reports 1 as its last value, as it does after the first call."""
-    assert await store.log.high_water() == 0
-    assert await store.log.last_drawn() == 0
-    async with open_transaction(dsn) as connection, store.bind(connection) as tx:
-        await tx.append("order-late", [placed()], expected_version=NO_STREAM)
-        await store.append("order-2", [placed()], expected_version=NO_STREAM)
-
-        assert await floors(connection) == [0]
-        assert await store.log.high_water() == 0
-        assert await streams_read(store) == []
-
-
 @pytest.mark.parametrize("way", ["insert", "copy"])
 async def test_rows_that_come_another_way_hold_readers_back_too(dsn: str, store: EventStore, way: str) -> None:
     await store.append("order-1", [placed()], expected_version=NO_STREAM)
@@ -155,16 +141,6 @@ async def test_a_connection_takes_the_lock_anew_in_each_transaction(dsn: str, st
         assert await floors(connection) == []
 
 
-@pytest.mark.origin("Marten")
-async def test_positions_that_were_rolled_back_hold_nobody_back(dsn: str, store: EventStore) -> None:
-    async with open_transaction(dsn) as connection, store.bind(connection) as tx:
-        await tx.append("order-undone", [placed()] * 5, expected_version=NO_STREAM)
-    await store.append("order-1", [placed()], expected_version=NO_STREAM)
-
-    assert await streams_read(store) == ["order-1"]
-    assert await store.log.high_water() == 6
-
-
 # --- who is held back ----------------------------------------------------------------------------------------------
 
 
@@ -203,22 +179,6 @@ async def test_locks_of_the_users_own_hold_nobody_back(dsn: str, store: EventSto
 
 
 # --- following -----------------------------------------------------------------------------------------------------
-
-
-async def test_the_last_events_are_seen_when_the_log_goes_quiet(dsn: str, store: EventStore) -> None:
-    """Nothing moves the sequence any more once they have committed."""
-    follower = LogFollower(store.log, Checkpoint())
-    async with connected(dsn) as connection:
-        async with connection.transaction(), store.bind(connection) as tx:
-            await tx.append("order-late", [placed()], expected_version=NO_STREAM)
-            await store.append("order-2", [placed()], expected_version=NO_STREAM)
-            assert await follower.next_now() is None
-            assert await follower.next_now() is None
-        batch = await follower.next_now()
-
-    assert batch is not None
-    assert [event.stream_id for event in batch.events] == ["order-late", "order-2"]
-    assert await follower.next_now() is None
 
 
 async def test_a_follower_asks_for_the_mark_only_when_it_may_have_moved(store: EventStore) -> None:

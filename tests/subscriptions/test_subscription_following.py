@@ -35,14 +35,6 @@ def streams(*batches: Batch) -> list[str]:
     return [event.stream_id for batch in batches for event in batch.events]
 
 
-async def leave_a_gap(store: EventStore, count: int = 1) -> None:
-    """Draw positions that are never committed."""
-    with pytest.raises(ZeroDivisionError):
-        async with store.transaction() as tx:
-            await tx.append("order-gone", [placed()] * count, expected_version=ANY)
-            raise ZeroDivisionError
-
-
 class CountingLog:
     """A log that counts the questions."""
 
@@ -148,72 +140,6 @@ async def test_a_checkpoint_of_the_server_between_mark_and_page_hides_nothing(
     assert marks > 1
 
 
-@pytest.mark.origin("Marten")
-async def test_gaps_are_passed(any_store: EventStore) -> None:
-    await fill(any_store, 2)
-    await leave_a_gap(any_store, 5)
-    await fill(any_store, 2)
-
-    batches = await drain(LogFollower(any_store.log, Checkpoint(), batch=2))
-
-    assert streams(*batches) == ["order-1"] * 4
-
-
-@pytest.mark.origin("Marten")
-async def test_a_gap_at_the_end_is_not_passed_for_good(any_store: EventStore) -> None:
-    """The checkpoint stays at an event that was read: after a crash those numbers can be handed out again."""
-    await fill(any_store, 1)
-    follower = LogFollower(any_store.log, Checkpoint())
-    (first,) = await drain(follower)
-    await leave_a_gap(any_store)
-
-    assert await follower.next_now() is None
-    await fill(any_store, 1)
-    (second,) = await drain(follower)
-    assert (first.checkpoint.position, len(second.events)) == (first.events[0].position, 1)
-
-
-@pytest.mark.origin("Marten")
-async def test_numbers_that_are_handed_out_again_are_read(store: EventStore, connection: asyncpg.Connection) -> None:
-    """As a sequence does after a crash of the server."""
-    await fill(store, 1)
-    follower = LogFollower(store.log, Checkpoint())
-    (first,) = await drain(follower)
-    await leave_a_gap(store, 3)
-    assert await follower.next_now() is None
-    await connection.execute("SELECT setval('eventstore.events_global_position_seq', $1)", first.checkpoint.position)
-
-    await fill(store, 1, "order-again")
-    async with asyncio.timeout(WITHIN):
-        second = await anext(follower)
-
-    assert streams(second) == ["order-again"]
-    assert second.checkpoint.position == first.checkpoint.position + 1
-
-
-@pytest.mark.origin("Marten")
-async def test_a_late_commit_is_seen(any_store: EventStore) -> None:
-    drawn, may_commit = asyncio.Event(), asyncio.Event()
-
-    async def slow() -> None:
-        async with any_store.transaction() as tx:
-            await tx.append("order-slow", [placed()], expected_version=NO_STREAM)
-            drawn.set()
-            await may_commit.wait()
-
-    follower = LogFollower(any_store.log, Checkpoint())
-    writer = asyncio.create_task(slow())
-    await drawn.wait()
-    await any_store.append("order-fast", [placed()], expected_version=NO_STREAM)
-    assert await follower.next_now() is None
-    may_commit.set()
-    await writer
-
-    async with asyncio.timeout(WITHIN):
-        batch = await anext(follower)
-    assert streams(batch) == ["order-slow", "order-fast"]
-
-
 async def test_a_live_follower_waits_for_what_comes(any_store: EventStore) -> None:
     follower = LogFollower(any_store.log, Checkpoint())
 
@@ -230,18 +156,6 @@ async def test_a_live_follower_waits_for_what_comes(any_store: EventStore) -> No
         for number in range(3):
             await fill(any_store, 1, f"order-{number}")
         assert await reading == ["order-0", "order-1", "order-2"]
-
-
-@pytest.mark.origin("Marten")
-async def test_the_last_events_are_seen_when_the_log_goes_quiet(any_store: EventStore) -> None:
-    """The mark was below what was drawn when it was asked: it is asked again although nothing is drawn any more."""
-    follower = LogFollower(any_store.log, Checkpoint())
-    async with any_store.transaction() as tx:
-        await tx.append("order-1", [placed()], expected_version=NO_STREAM)
-        for _ in range(3):
-            assert await follower.next_now() is None
-
-    assert streams(*await drain(follower)) == ["order-1"]
 
 
 async def test_a_quiet_log_is_not_asked_for_its_mark_again_and_again(any_store: EventStore) -> None:

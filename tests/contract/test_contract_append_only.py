@@ -27,24 +27,27 @@ CHANGES = {
 @pytest.mark.parametrize("role", ["origin", "replica", "local"])
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 async def test_no_event_is_ever_changed(
-    store: EventStore, connection: asyncpg.Connection, change: str, role: str
+    any_postgres: EventStore, own_connection: asyncpg.Connection, change: str, role: str
 ) -> None:
-    await store.append("order-1", [placed(), SHIPPED], expected_version=NO_STREAM)
-    before = await store.read_all().to_list()
-    await connection.execute(f"SET session_replication_role = {role}")
+    await any_postgres.append("order-1", [placed(), SHIPPED], expected_version=NO_STREAM)
+    before = await any_postgres.read_all().to_list()
 
     with pytest.raises(asyncpg.RestrictViolationError, match="append-only"):
-        await connection.execute(change)
+        async with own_connection.transaction():
+            await own_connection.execute(f"SET LOCAL session_replication_role = {role}")
+            await own_connection.execute(change)
 
-    assert await store.read_all().to_list() == before
+    assert await any_postgres.read_all().to_list() == before
 
 
 @pytest.mark.origin("commanded")
-async def test_the_refusal_says_what_to_do_instead(store: EventStore, connection: asyncpg.Connection) -> None:
-    await store.append("order-1", [placed()], expected_version=NO_STREAM)
+async def test_the_refusal_says_what_to_do_instead(
+    any_postgres: EventStore, own_connection: asyncpg.Connection
+) -> None:
+    await any_postgres.append("order-1", [placed()], expected_version=NO_STREAM)
 
     with pytest.raises(asyncpg.RestrictViolationError) as raised:
-        await connection.execute("DELETE FROM eventstore.events")
+        await own_connection.execute("DELETE FROM eventstore.events")
 
     assert raised.value.hint == "Correct a wrong event by appending another one."
 
@@ -58,12 +61,12 @@ ROWS = {
 
 @pytest.mark.parametrize(("version", "event_type"), ROWS.values(), ids=ROWS)
 async def test_a_row_written_by_hand_that_cannot_be_is_refused(
-    store: EventStore, connection: asyncpg.Connection, version: int, event_type: str
+    any_postgres: EventStore, own_connection: asyncpg.Connection, version: int, event_type: str
 ) -> None:
-    await store.append("order-1", [placed()], expected_version=NO_STREAM)
+    await any_postgres.append("order-1", [placed()], expected_version=NO_STREAM)
 
     with pytest.raises(asyncpg.IntegrityConstraintViolationError):
-        await connection.execute(f"""
+        await own_connection.execute(f"""
             INSERT INTO eventstore.events
                 (stream_id, stream_version, event_id, event_type, schema_version, data, occurred_at, recorded_at)
             VALUES ('order-1', {version}, gen_random_uuid(), {event_type}, 1, '{{}}', now(), now())
