@@ -35,7 +35,7 @@ class Sizes:
         window: How many of them the first and the last are.
         imported: Rows of the bulk import.
         read: Events that are read as typed objects.
-        read_by_peers: The same for peers, some of which take minutes to write more.
+        written_by_peers: Of these, how many each peer writes itself; its tables are filled up with copies.
         big: Events of the big log.
         small: Events of the log it is held against.
         between_checkpoints: How long after a checkpoint the time between two of them begins, in seconds.
@@ -51,7 +51,7 @@ class Sizes:
     window: int
     imported: int
     read: int
-    read_by_peers: int
+    written_by_peers: int
     big: int
     small: int
     between_checkpoints: float
@@ -68,7 +68,7 @@ FULL = Sizes(
     window=1_000,
     imported=100_000,
     read=1_000_000,
-    read_by_peers=25_000,
+    written_by_peers=25_000,
     big=10_000_000,
     small=10_000,
     between_checkpoints=24.0,
@@ -84,7 +84,7 @@ QUICK = Sizes(
     window=200,
     imported=5_000,
     read=20_000,
-    read_by_peers=2_000,
+    written_by_peers=2_000,
     big=200_000,
     small=10_000,
     between_checkpoints=0.3,

@@ -44,6 +44,7 @@ _METHOD: Final = """\
   ways are timed, service, publisher, projector and consumer are processes of their own, as they are in life.
 - **Settled.** Before each row a checkpoint is made and all that was written is brought to the disk: no row waits for
   what an earlier one wrote. The log of 10,000,000 events is read once before it is measured: one in use is in memory.
+  The one of 10,000 events that it is held against is filled anew before each turn, or it would soon be a large one too.
 - **To repeat it:** `make bench`, on a machine that does nothing else; it takes about an hour, and 6 GB for the log of
   10,000,000 events, which is filled once (`--without-big` leaves those rows out). `make bench ARGS="--only appends
   --rounds 5"` measures some rows and leaves the others as they are. All samples are in `benchmarks/results.json`.

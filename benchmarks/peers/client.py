@@ -31,10 +31,11 @@ class UnsupportedError(Exception):
 
 
 class PeerProcess:
-    """A peer in a process of its own, which does one thing at a time."""
+    """A peer in a process of its own, which does one thing at a time; `dsn` is the database that it has."""
 
-    def __init__(self, library: Library, process: asyncio.subprocess.Process, said: Path) -> None:
+    def __init__(self, library: Library, dsn: str, process: asyncio.subprocess.Process, said: Path) -> None:
         self.library = library
+        self.dsn = dsn
         self._process = process
         self._said = said
 
@@ -96,7 +97,7 @@ async def running(library: Library, dsn: str, connections: int = CONNECTIONS) ->
                 cwd=_ROOT,
                 env=os.environ | variables,
             )
-        peer = PeerProcess(library, process, said)
+        peer = PeerProcess(library, dsn, process, said)
         try:
             await peer.answer()
             yield peer

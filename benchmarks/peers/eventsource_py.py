@@ -71,6 +71,17 @@ class Account(DeciderAggregate[Balance]):
 class Peer(AsyncPeer):
     """Appends through the store, loads through the repository, reads the feed page by page."""
 
+    copying = """
+        INSERT INTO events (event_id, aggregate_id, aggregate_type, event_type, tenant_id, actor_id, version,
+                            timestamp, payload, created_at)
+        SELECT new.event_id, new.aggregate_id, aggregate_type, event_type, tenant_id, actor_id, version,
+               timestamp, payload || to_jsonb(new), created_at
+          FROM events old, generate_series(1, {copies}) AS copy,
+               LATERAL (SELECT md5(old.event_id::text || copy)::uuid AS event_id,
+                               md5(old.aggregate_id::text || copy)::uuid AS aggregate_id) AS new
+         ORDER BY copy, global_position
+    """
+
     async def open(self) -> None:
         """Connect; the store makes its table with the first call."""
         url = urlsplit(self.dsn)._replace(scheme="postgresql+asyncpg").geturl()

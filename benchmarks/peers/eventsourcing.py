@@ -73,6 +73,13 @@ class Bank(Application):
 class Peer(BlockingPeer):
     """Saves aggregates, gets them, selects notifications."""
 
+    copying = """
+        INSERT INTO bank_events (originator_id, originator_version, topic, state)
+        SELECT md5(originator_id::text || copy)::uuid, originator_version, topic, state
+          FROM bank_events, generate_series(1, {copies}) AS copy
+         ORDER BY copy, notification_id
+    """
+
     async def open(self) -> None:
         """Connect; the application makes its tables."""
         url = urlsplit(self.dsn)

@@ -79,6 +79,13 @@ class Balance(Projector):
 class Peer(AsyncPeer):
     """Publishes to streams, projects them, iterates over the log."""
 
+    copying = """
+        INSERT INTO events (id, name, stream, category, position, payload, observed_at, occurred_at)
+        SELECT md5(id || copy), name, md5(stream || copy)::uuid, category, position, payload, observed_at, occurred_at
+          FROM events, generate_series(1, {copies}) AS copy
+         ORDER BY copy, sequence_number
+    """
+
     async def open(self) -> None:
         """Connect and make the table."""
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))

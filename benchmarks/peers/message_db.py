@@ -63,6 +63,13 @@ class Deposited:
 class Peer(BlockingPeer):
     """Writes and reads messages."""
 
+    copying = """
+        INSERT INTO message_store.messages (position, time, stream_name, type, data, metadata)
+        SELECT position, time, 'account-' || md5(stream_name || copy)::uuid, type, data, metadata
+          FROM message_store.messages, generate_series(1, {copies}) AS copy
+         ORDER BY copy, global_position
+    """
+
     async def open(self) -> None:
         """Install Message DB and connect."""
         connection = psycopg2.connect(self.dsn)

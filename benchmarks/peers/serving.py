@@ -27,7 +27,14 @@ class Unsupported(Exception):  # noqa: N818 - no error: the library has no such 
 
 
 class AsyncPeer(ABC):
-    """A library for asyncio."""
+    """A library for asyncio.
+
+    Attributes:
+        copying: SQL that copies all events, as often as `{copies}` says, in the library's own tables: each copy of a
+            stream under an id of its own, and all in the order in which they were written.
+    """
+
+    copying = ""
 
     def __init__(self, dsn: str, connections: int) -> None:
         self.dsn = dsn
@@ -157,6 +164,12 @@ class Served:
             await self._peer.fill(stream, range(events))
             self._filled.append(stream)
         return {}
+
+    async def copying(self, copies: int) -> dict[str, Any]:
+        """Tell how the filled streams are copied so often: a log that takes an hour to write is had in a minute."""
+        if not self._peer.copying:
+            raise Unsupported("nobody has said how its events are copied")
+        return {"sql": self._peer.copying.format(copies=copies)}
 
     async def loads(self, seconds: float) -> dict[str, Any]:
         """Load the first filled stream over and over; the rate is in events."""

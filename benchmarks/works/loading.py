@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 
 BEHIND: Final = 50
 SHORT: Final = 100
-RAW: Final = "asyncpg, fetch and validate"
+RAW: Final = "asyncpg, fetch all columns and validate"
+RAW_FOLD: Final = "asyncpg, fetch what folding needs, validate and fold"
 
 
 async def by_replay(context: Context) -> Row:
-    """Measure loading a long aggregate against fetching and validating the same rows, and the peers."""
+    """Measure loading a long aggregate against the faster of two ways by hand to the same rows, and the peers."""
     length = context.sizes.long_stream
     row = Row("load", f"load an aggregate of {length:,} events by replay", "events/s", lower_is_better=False)
 
@@ -53,13 +54,20 @@ async def by_replay(context: Context) -> Row:
         subjects = {
             OURS: loading(lambda: ours.load(store, "long")),
             RAW: loading(lambda: raw.load_stream(pool, "account-long")),
+            RAW_FOLD: loading(lambda: raw.fold_stream(pool, "account-long")),
         }
         for name, peer in peers.items():
             subjects[name] = asking(peer, "loads", seconds=context.sizes.seconds / 2)
         await context.run(row, subjects)
-    row.compare(f"over {RAW}", "raw fetch and validate", OURS, RAW, at_least=0.8, stretch=1.0)
+    best = row.best([RAW, RAW_FOLD])
+    row.compare("over the faster of both ways by hand", "raw fetch and validate", OURS, best, at_least=0.8, stretch=1.0)
     row.compare_with_best(OURS, list(peers), at_least=1.5)
-    row.notes.append("Aggregates fold their events; raw code fetches all columns and validates, and folds nothing.")
+    row.notes.append(
+        "Aggregates fold their events. By hand there are two ways, and the ratio is over the one with the better "
+        f"median, here: {best}. One fetches all columns at once, keeps the validated events and folds nothing; the "
+        "other fetches at once the four columns that folding needs (version, type, schema version and data), and folds "
+        "each event as it is validated. Both validate with the same models."
+    )
     return row
 
 

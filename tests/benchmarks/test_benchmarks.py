@@ -302,6 +302,8 @@ async def test_a_peer_does_what_it_is_asked_and_says_what_it_has_not() -> None:
     assert (await served.reads(limit=60))["events"] == 60
     with pytest.raises(Unsupported, match="no aggregates"):
         await served.loads(seconds=0.05)
+    with pytest.raises(Unsupported, match="nobody has said how its events are copied"):
+        await served.copying(copies=1)
 
 
 async def test_a_peer_that_does_not_start_is_left_out_and_the_row_says_why(
