@@ -16,7 +16,7 @@ class MissingTopicError(ConfigurationError):
 
 
 class TopicConfigurationError(ConfigurationError):
-    """A Kafka topic's settings would lose or reorder events: the message names the setting and its right value."""
+    """A Kafka topic's settings would lose or reorder events, or let it grow without need: the message names them."""
 
     def __init__(self, topic: str, problem: str) -> None:
         self.topic = topic

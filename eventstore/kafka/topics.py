@@ -45,6 +45,13 @@ CURSOR_TOPIC: Final[Mapping[str, str]] = {
     "max.message.bytes": str(MAX_MESSAGE_BYTES),
 }
 
+_CURSOR_CLEANING: Final = ("segment.bytes", "segment.ms", "delete.retention.ms", "min.cleanable.dirty.ratio")
+"""What decides how long outdated cursors, and the ends of their transactions, lie before the last one."""
+
+_CURSOR_AT_MOST: Final = 10
+"""So many times what we make it with may each of these be. With a broker's defaults the topic grows without need, and
+with it the time that a publisher takes to start."""
+
 
 @dataclass(frozen=True, slots=True)
 class Topic:
@@ -221,3 +228,19 @@ def _require_fit_for_cursor(topic: Topic) -> None:
                 f"its {setting} is {topic.settings[setting]}, and a cursor with many parked streams is larger: set "
                 f"{setting}={MAX_MESSAGE_BYTES}",
             )
+    seldom = {
+        setting: CURSOR_TOPIC[setting]
+        for setting in _CURSOR_CLEANING
+        if float(topic.settings[setting]) > _CURSOR_AT_MOST * float(CURSOR_TOPIC[setting])
+    }
+    if seldom:
+        found = {setting: topic.settings[setting] for setting in seldom}
+        raise TopicConfigurationError(
+            topic.name,
+            f"it is cleaned too seldom ({_written(found)}), so it grows, and publishers start slowly: set "
+            f"{_written(seldom)}",
+        )
+
+
+def _written(settings: Mapping[str, str]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in settings.items())

@@ -114,6 +114,67 @@ async def test_a_topic_that_would_lose_the_cursor_is_refused(
         await run_to_its_end(kafka.publisher(store))
 
 
+LARGE_ENOUGH = {"cleanup_policy": "compact", "max_message_bytes": str(MAX_MESSAGE_BYTES)}
+CLEANED_SOON = {
+    "segment_bytes": str(MAX_MESSAGE_BYTES),
+    "segment_ms": "60000",
+    "delete_retention_ms": "1000",
+    "min_cleanable_dirty_ratio": "0.01",
+}
+"""What the first version has made cursor topics with, but for their size; it was said then what that must be."""
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {},
+            "set segment.bytes=2097152, segment.ms=60000, delete.retention.ms=1000, min.cleanable.dirty.ratio=0.01$",
+        ),
+        (
+            {**CLEANED_SOON, "segment_bytes": str(1024**3)},
+            r"\(segment.bytes=1073741824\).*: set segment.bytes=2097152$",
+        ),
+        ({**CLEANED_SOON, "segment_ms": "604800000"}, "set segment.ms=60000$"),
+        ({**CLEANED_SOON, "delete_retention_ms": "86400000"}, "set delete.retention.ms=1000$"),
+        ({**CLEANED_SOON, "min_cleanable_dirty_ratio": "0.5"}, "set min.cleanable.dirty.ratio=0.01$"),
+    ],
+)
+async def test_a_topic_of_the_cursor_that_is_cleaned_too_seldom_is_refused(
+    kafka: Kafka, store: EventStore, settings: dict[str, str], said: str
+) -> None:
+    topic = kafka.declaration().cursor_topic
+    await kafka.create_topic(topic, 1, **LARGE_ENOUGH, **settings)
+    with pytest.raises(TopicConfigurationError, match=said):
+        await run_to_its_end(kafka.publisher(store))
+
+
+@pytest.mark.parametrize("times", [1, 10])
+async def test_a_topic_of_the_cursor_need_not_be_exactly_as_we_make_it(
+    kafka: Kafka, store: EventStore, times: int
+) -> None:
+    settings = {name: f"{float(value) * times:g}" for name, value in CLEANED_SOON.items()}
+    settings["segment_bytes"] = str(MAX_MESSAGE_BYTES * times)
+    await kafka.create_topic(kafka.declaration().cursor_topic, 1, **LARGE_ENOUGH, **settings)
+    await fill(store, streams=1, events=1)
+    await publish_all(kafka, store)
+    assert is_whole(await kafka.events(kafka.orders), streams=1, versions=1)
+
+
+async def test_a_refused_topic_of_the_cursor_passes_once_it_is_set_as_it_was_said(
+    kafka: Kafka, store: EventStore
+) -> None:
+    topic = kafka.declaration().cursor_topic
+    await kafka.create_topic(topic, 1, **LARGE_ENOUGH)
+    await fill(store, streams=1, events=1)
+    with pytest.raises(TopicConfigurationError) as refused:
+        await run_to_its_end(kafka.publisher(store))
+    told = dict(setting.split("=") for setting in str(refused.value).rpartition(": set ")[2].split(", "))
+    await kafka.set_topic(topic, **LARGE_ENOUGH, **{name.replace(".", "_"): value for name, value in told.items()})
+    await publish_all(kafka, store)
+    assert is_whole(await kafka.events(kafka.orders), streams=1, versions=1)
+
+
 async def test_more_partitions_than_before_are_refused(kafka: Kafka, store: EventStore) -> None:
     await fill(store, streams=2, events=1)
     await publish_all(kafka, store)
