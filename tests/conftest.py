@@ -28,6 +28,7 @@ pytest_plugins = [
     "fixtures.tcp_proxy",
     "fixtures.pgbouncer",
     "fixtures.lost_answers",
+    "fixtures.transitions",
 ]
 
 if not any(plugin.value == "eventstore.testing.plugin" for plugin in entry_points(group="pytest11")):

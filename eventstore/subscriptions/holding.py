@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from eventstore.errors import LeaseLostError, UnavailableError
+from eventstore.errors import LeaseLostError, TransactionConflictError, UnavailableError
 from eventstore.subscriptions.checkpoints import Checkpoint, Checkpoints
 from eventstore.subscriptions.following import LogFollower
 
@@ -128,6 +128,6 @@ class Hold:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        with suppress(UnavailableError, LeaseLostError):
+        with suppress(UnavailableError, TransactionConflictError, LeaseLostError):  # it is passed over again then
             await self.settle(now=True)
         await self._leases.release_quietly(self.lease)

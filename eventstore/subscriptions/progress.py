@@ -5,21 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from eventstore.errors import ClosedError, NotCaughtUpError
 from eventstore.events import Position, position_number
 from eventstore.store.log import LogRange
+from eventstore.subscriptions.states import ENDED, FIRST
 
 if TYPE_CHECKING:
     from eventstore.store import Log
-
-State = Literal["waiting", "starting", "working", "catching up", "live", "backing off", "stopped", "failed"]
-"""`waiting`: for its turn; also before `run()`. Who tells no more of its work than that it goes on is `working`;
-`docs/design/subscriptions.md` has the states of a subscription and the ways between them."""
-
-ENDED: Final = frozenset({"stopped", "failed"})
-"""The states in which nothing is done any more."""
+    from eventstore.subscriptions.states import State
 
 _STRETCH: Final = 10_000
 
@@ -34,14 +29,14 @@ class Progress:
     Attributes:
         position: The last position it has done with.
         events: How many events it has handled since it started.
-        state: What it is doing.
-        failure: What it has failed with.
+        state: What it is doing; `states.TRANSITIONS` has the ways between the states.
+        failure: What it has failed with; only while it is `failed`.
     """
 
     def __init__(self, what: str, *, waits_for: str | None = None) -> None:
         self.position = 0
         self.events = 0
-        self.state: State = "waiting"
+        self.state: State = FIRST
         self._what = what
         self._waits_for = waits_for
         self._moved = asyncio.Event()
@@ -58,6 +53,8 @@ class Progress:
 
     def enter(self, state: State) -> None:
         """Note a state, and let everybody who waits look again."""
+        if state != "failed":
+            self.failure = None  # whoever is started again ends in a new way
         self.state = state
         self.reached(self.position)
 
@@ -69,7 +66,6 @@ class Progress:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Be running for the length of the block; when it ends, nobody waits in vain."""
-        self.failure = None
         self.enter("waiting")
         try:
             yield

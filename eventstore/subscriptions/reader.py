@@ -1,6 +1,6 @@
 """A subscription as its reader sees it: batches to iterate over, each of which is committed when its work is done.
 
-The states, and the ways between them, are drawn in `docs/design/subscriptions.md`.
+The states, and the ways between them, are in `states.py`, and drawn in `docs/design/subscriptions.md`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from eventstore.store.transaction import Transaction
     from eventstore.subscriptions.following import Batch
     from eventstore.subscriptions.interest import Interest
-    from eventstore.subscriptions.progress import State
+    from eventstore.subscriptions.states import State
 
 T = TypeVar("T")
 
@@ -167,6 +167,7 @@ class SubscriptionReader(Generic[T]):
 
     async def __aenter__(self) -> Self:
         self._is_open = True
+        self.progress.enter("waiting")
         if self._reports:
             self._reporting = asyncio.create_task(
                 reporting(self._log.session, {self.checkpoint_name: self.progress}), name=f"reports of {self.name}"
@@ -272,8 +273,11 @@ class SubscriptionReader(Generic[T]):
             except (UnavailableError, TransactionConflictError):
                 before = self.state
                 self.progress.enter("backing off")
-                await self._backoff.wait()
-                self.progress.enter(before)
+                try:
+                    await self._backoff.wait()
+                finally:
+                    if hold is self._hold:  # else the turn is over, and what the reader does now has its own state
+                        self.progress.enter(before)
             else:
                 return
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,8 +20,11 @@ from eventstore import (
 from eventstore.errors import (
     ClosedError,
     InvalidArgumentError,
+    TransactionConflictError,
 )
 from eventstore.subscriptions.following import FIRST_BATCH
+from eventstore.subscriptions.holding import Hold
+from eventstore.subscriptions.leases import LEASE_SECONDS
 from eventstore.testing import FakeClock
 from fixtures.shop import NoteTaken, OrderPlaced, placed
 from fixtures.stores import open_store
@@ -36,6 +40,24 @@ async def test_it_reads_everything_in_order_and_goes_on_where_it_was_committed(a
 
     async with any_store.subscription("mailer", of=OrderPlaced, start=BEGINNING) as reader:
         assert await take(reader, 3) == [5, 6, 7]
+
+
+async def test_a_turn_whose_last_move_meets_a_conflict_is_over_all_the_same(
+    any_store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def conflicts(_: Hold, *, now: bool = False) -> None:
+        if now:
+            raise TransactionConflictError("deadlock")
+
+    await fill(any_store, 3)
+    with monkeypatch.context() as patched:
+        patched.setattr(Hold, "settle", conflicts)
+        async with any_store.subscription("mailer", of=OrderPlaced, start=BEGINNING, batch=2) as reader:
+            assert await take(reader, 2) == [1, 2]
+
+    async with asyncio.timeout(LEASE_SECONDS / 2):  # nobody waits for the lease of the one before
+        async with any_store.subscription("mailer", of=OrderPlaced, start=BEGINNING) as reader:
+            assert await take(reader, 1) == [3]
 
 
 async def test_what_is_not_committed_comes_again(any_store: EventStore) -> None:
