@@ -32,11 +32,8 @@ if TYPE_CHECKING:
 POLL_SECONDS: Final = 0.1
 """How long a question for records waits for some, and so how soon a new assignment is noticed."""
 
-_HEARTBEAT_MS: Final = 1000
-"""How often the group is asked whether it has changed."""
-
-SESSION_MS: Final = 6000
-"""How long the partitions of a member that died wait for another one: the least that a broker allows by default."""
+_HEARTBEAT_SECONDS: Final = 1.0
+"""How often the group is asked whether it has changed; more often where a session is short."""
 
 _REBALANCE_MS: Final = 10_000
 """How long a change of the group waits for a member that still applies something."""
@@ -232,8 +229,8 @@ async def opened_consumer(
         isolation_level="read_committed",
         enable_auto_commit=False,
         auto_offset_reset="none",  # every other choice moves past lost records without a word
-        heartbeat_interval_ms=_HEARTBEAT_MS,
-        session_timeout_ms=SESSION_MS,
+        heartbeat_interval_ms=int(1000 * min(_HEARTBEAT_SECONDS, settings.session_timeout / 3)),
+        session_timeout_ms=int(1000 * settings.session_timeout),
         rebalance_timeout_ms=_REBALANCE_MS,
     )
     wait_longer_for_the_group(consumer, _REBALANCE_MS / 1000 + settings.answer_within)

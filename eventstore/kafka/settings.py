@@ -37,6 +37,8 @@ class KafkaSettings:
         answer_within: Seconds after which a missing answer counts as a failure.
         transaction_timeout: Seconds after which the broker ends a dead publisher's open transaction; until then it
             holds readers back.
+        session_timeout: Seconds after which a group gives the partitions of a dead projector to another one. A broker
+            takes no less than its `group.min.session.timeout.ms`, which is 6 s unless somebody has lowered it.
 
     Raises:
         ConfigurationError: A value is not usable.
@@ -52,6 +54,7 @@ class KafkaSettings:
     client_id: str = field(default="eventstore", kw_only=True)
     answer_within: float = field(default=5.0, kw_only=True)
     transaction_timeout: float = field(default=12.0, kw_only=True)
+    session_timeout: float = field(default=6.0, kw_only=True)
 
     def __post_init__(self) -> None:
         if not all(_is_host_and_port(broker) for broker in self.brokers):
@@ -67,6 +70,8 @@ class KafkaSettings:
                 "answer_within must be above 0, and transaction_timeout above answer_within: otherwise the broker ends "
                 "transactions that are still waited for"
             )
+        if self.session_timeout <= 0:
+            raise ConfigurationError("session_timeout must be above 0, and no less than the brokers allow")
 
     @classmethod
     def from_environment(cls, bootstrap: str, environment: Mapping[str, str] = os.environ) -> Self:

@@ -48,7 +48,8 @@ async def main(given: dict[str, Any]) -> None:
     watch()
     if given["offsets_outside"]:
         offsets_outside()
-    settings = KafkaSettings(given["brokers"], answer_within=given["answer_within"])
+    patience = {name: given[name] for name in ("answer_within", "session_timeout")}
+    settings = KafkaSettings(given["brokers"], **patience)
     projection = orders_as(given["projection"], PLACES.at)
     async with open_store(given["dsn"], app) as store:
         orders = asyncio.create_task(take_orders(asyncio.Event()))
