@@ -137,16 +137,33 @@ async def running(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     Raises:
         Exception: What a coroutine failed with, as it is.
     """
+    before, told_to_end = _cancels(), False
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(coroutine) for coroutine in work]
             try:
                 yield
+            except asyncio.CancelledError:
+                # The group cancels the block, too, when a coroutine has failed. Only here both can be told apart: a
+                # group that failed while it was waited for leaves the count too high (Python 3.11 and 3.12).
+                told_to_end = _cancels() - before > getattr(group, "_parent_cancel_requested", False)
+                raise
             finally:
-                for task in tasks:
-                    task.cancel()
+                for one in tasks:
+                    one.cancel()
     except BaseExceptionGroup as failures:
-        _raise_single(failures)
+        try:
+            _raise_single(failures)
+        except Exception as error:
+            # Python 3.11 and 3.12 let a failure hide a cancel that came with it, and who retries would go on for ever.
+            if told_to_end and getattr(error, "retryable", False):
+                raise asyncio.CancelledError from error
+            raise
+
+
+def _cancels() -> int:
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
 
 
 def _raise_single(failures: BaseExceptionGroup[BaseException]) -> None:

@@ -3,8 +3,9 @@
     make campaign            the long form: every place, in every way, with and without a poisoned event; 20 real kills
     make test                the quick form: places chosen by chance, and 2 real kills
 
-In every way: it is cancelled and cleans up; its connections break and it goes on by itself; it dies, so that nothing of
-what it would still have done reaches the database. A replay of a parked stream is crashed at all its places likewise.
+The places are those of all its tasks: applying, reading ahead, and renewing its lease. In every way: it is cancelled
+and cleans up; its connections break and it goes on by itself; it dies, so that nothing of what it would still have done
+reaches the database. A replay of a parked stream is crashed at all its places likewise.
 """
 
 from __future__ import annotations
@@ -18,20 +19,23 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from functools import partial, partialmethod
 from itertools import product
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final
 
 import asyncpg
 import pytest
 
 from eventstore import ANY, EventStore, Park, Projection, ProjectionContext, RecordedEvent, check_health
 from eventstore.codec import StoredEvent
-from eventstore.errors import EventStoreError
+from eventstore.lifecycle import ended
 from eventstore.projections import ParkedStreams, ProjectionRunner, ProjectionWorker, replay_all_parked, replay_parked
 from eventstore.projections.applying import SessionHook
+from eventstore.subscriptions import Leases
 from fixtures.campaigns import report
+from fixtures.crashing import WAYS, Way, crashes, crashing, reported
 from fixtures.deadly import TESTS
 from fixtures.projecting import WITHIN, clean_fold, rows, sales
 from fixtures.shop import OrderPlaced, placed
@@ -39,10 +43,10 @@ from fixtures.stepping import Steps
 from fixtures.stores import connected, open_store
 from fixtures.tcp_proxy import TcpProxy, proxied
 
-Way = Literal["cancelled", "cut off", "dead"]
-WAYS: Final = get_args(Way)
 POISON: Final = 7
 EVENTS: Final = 24
+LEASE_SECONDS: Final = 0.15
+"""So short that a lease is renewed a few times while one of these workers runs."""
 
 
 async def fail_on_poison(event: RecordedEvent[Any], _ctx: ProjectionContext) -> None:
@@ -88,40 +92,20 @@ class Bench:
     async def crash_worker(self, name: str, way: Way, at: int, *, poisoned: bool) -> Steps:
         """Run a worker until it is through, or has crashed."""
         worker = ProjectionWorker(self.store, declared(name, poisoned=poisoned))
-        steps = Steps(worker.run(), at, self._interference(way))
-        task = asyncio.create_task(steps.run())
-        caught_up = asyncio.create_task(worker.progress.caught_up(self.direct.log))
-        async with asyncio.timeout(WITHIN):
-            await asyncio.wait({task, caught_up}, return_when=asyncio.FIRST_COMPLETED)
-        await self._end(task, caught_up)
+        async with asyncio.timeout(WITHIN), crashing(worker.run(), self._proxy, way, at) as steps:
+            caught_up = asyncio.create_task(worker.progress.caught_up(self.direct.log))
+            try:
+                await asyncio.wait({steps.task, caught_up}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                await ended(caught_up)
         return steps
 
     async def crash_replay(self, name: str, way: Way, at: int) -> Steps:
         """Replay the parked stream, or crash at it."""
-        steps = Steps(replay_parked(self.store, declared(name, poisoned=False), "order-0"), at, self._interference(way))
-        task = asyncio.create_task(steps.run())
-        async with asyncio.timeout(WITHIN):
-            await asyncio.wait({task})
-        await self._end(task)
+        work = replay_parked(self.store, declared(name, poisoned=False), "order-0")
+        async with asyncio.timeout(WITHIN), crashing(work, self._proxy, way, at) as steps:
+            await asyncio.wait({steps.task})
         return steps
-
-    def _interference(self, way: Way) -> Callable[[], bool]:
-        def interfere() -> bool:
-            if way == "cut off":
-                self._proxy.cut_all()
-            elif way == "dead":
-                self._proxy.refuse()
-            return way != "cut off"
-
-        return interfere
-
-    async def _end(self, *tasks: asyncio.Task[Any]) -> None:
-        for task in tasks:
-            task.cancel()
-        for end in await asyncio.gather(*tasks, return_exceptions=True):
-            if isinstance(end, BaseException) and not isinstance(end, EventStoreError | asyncio.CancelledError):
-                raise end
-        self._proxy.accept()
 
     # --- judging ---------------------------------------------------------------------------------------------------
 
@@ -135,6 +119,21 @@ class Bench:
         if held != ({"order-0": 5} if poisoned else {}):
             return False
         return await rows(self._connection, f"{name}_v1") == await self._expected(held)
+
+    async def worker_is_right(self, way: Way, at: int, *, poisoned: bool) -> Steps:
+        """Crash a worker, and require that its read model is right in the end."""
+        name = self.new_name()
+        steps = await self.crash_worker(name, way, at, poisoned=poisoned)
+        assert await self.is_right(name, poisoned=poisoned), f"{way} at {at}, in {steps.met}, {poisoned=}"
+        return steps
+
+    async def replay_is_right(self, way: Way, at: int) -> Steps:
+        """Crash a replay of a parked stream, and require that the read model is right after another one."""
+        name = self.new_name()
+        assert await self.is_right(name, poisoned=True)
+        steps = await self.crash_replay(name, way, at)
+        assert await self.is_right_after_replay(name), f"{way} at {at}, in {steps.met}"
+        return steps
 
     async def is_done_with(self, name: str) -> None:
         """Wait until a worker has done with the log as it is."""
@@ -181,45 +180,41 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("eventstore.projections.worker.BATCH", 5)
 
 
-def chosen(places: int, chance: random.Random, *, is_long: bool, quick: int) -> Iterator[int]:
-    """Yield all places, or some."""
-    yield from range(1, places + 1) if is_long else sorted(chance.sample(range(1, places + 1), quick))
+@pytest.fixture
+def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Leases, "__init__", partialmethod(Leases.__init__, seconds=LEASE_SECONDS))
 
 
+@pytest.mark.usefixtures("short_leases")
 async def test_crashed_at_every_place_where_it_waits_a_worker_leaves_a_clean_fold(
     dsn: str, chance: random.Random, *, is_long: bool
 ) -> None:
-    met: Counter[str] = Counter()
+    met: Counter[tuple[str, str]] = Counter()
     async with bench_on(dsn) as bench:
         for poisoned, way in product((False, True), WAYS):
-            places = (await bench.crash_worker(bench.new_name(), way, 0, poisoned=poisoned)).taken
-            for at in chosen(places, chance, is_long=is_long, quick=5):
-                name = bench.new_name()
-                steps = await bench.crash_worker(name, way, at, poisoned=poisoned)
-                met[way] += steps.has_interfered
-                assert await bench.is_right(name, poisoned=poisoned), f"{way} at {at} of {places}, {poisoned=}"
-    report(f"worker crashed at {met.total()} places: {dict(met)}; each read model a clean fold")
+            crash = partial(bench.worker_is_right, way, poisoned=poisoned)
+            async for task in crashes(crash, None if is_long else 5, chance):
+                met[way, task] += 1
+    report(f"worker crashed at {reported(met)}; each read model a clean fold")
     assert met.total() >= (500 if is_long else 20)
+    if is_long:
+        assert {task for _, task in met} >= {"ProjectionWorker.run", "OneAhead._fetch", "Leases.keep"}
 
 
+@pytest.mark.usefixtures("short_leases")
 async def test_crashed_at_every_place_where_it_waits_a_replay_happens_or_does_not(
     dsn: str, chance: random.Random, *, is_long: bool
 ) -> None:
-    met: Counter[str] = Counter()
+    met: Counter[tuple[str, str]] = Counter()
     async with bench_on(dsn) as bench:
         for way in WAYS:
-            name = bench.new_name()
-            assert await bench.is_right(name, poisoned=True)
-            places = (await bench.crash_replay(name, way, 0)).taken
-            for at in chosen(places, chance, is_long=is_long, quick=4):
-                name = bench.new_name()
-                assert await bench.is_right(name, poisoned=True)
-                met[way] += (await bench.crash_replay(name, way, at)).has_interfered
-                assert await bench.is_right_after_replay(name), f"{way} at {at} of {places}"
-    report(f"replay crashed at {met.total()} places: {dict(met)}; each read model a clean fold")
+            async for task in crashes(partial(bench.replay_is_right, way), None if is_long else 4, chance):
+                met[way, task] += 1
+    report(f"replay crashed at {reported(met)}; each read model a clean fold")
     assert met.total() >= (60 if is_long else 10)
 
 
+@pytest.mark.usefixtures("short_leases")
 async def test_the_campaign_catches_a_checkpoint_outside_the_projectors_transaction(
     dsn: str, monkeypatch: pytest.MonkeyPatch, chance: random.Random
 ) -> None:

@@ -12,66 +12,17 @@ five seconds: two of them, which the campaign's broker allows (by default a brok
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 
 from eventstore.streams import ANY
+from fixtures.behind_relay import MODEL, Projecting, begun
 from fixtures.campaigns import PATIENCE
 from fixtures.in_effect import Orders, clean_fold, orders_in
 from fixtures.kafka_proxy import Api, How
-from fixtures.relay import DRAINS_WITHIN, RIGHT, SESSION_SECONDS, STREAMS, Campaign, Relay
+from fixtures.relay import SESSION_SECONDS, STREAMS, Campaign
 from fixtures.relay_broker import RelayBroker
 from fixtures.shop import placed
-from fixtures.stoppable import Process
 
-MODEL = "orders"
 PLACES = ("fetched", "handling", "handled", "committed")
-
-
-@dataclass
-class Projecting:
-    """Projectors behind a publisher.
-
-    Attributes:
-        relay: The publisher, its log and its load.
-    """
-
-    relay: Relay
-
-    async def start(self, *, offsets_outside: bool = False) -> Process:
-        """Start an instance."""
-        return await self.relay.projector(MODEL, offsets_outside=offsets_outside)
-
-    async def shown(self) -> int:
-        """Return how many events the read model shows."""
-        return sum(events for events, _, _ in (await orders_in(self.relay.store, MODEL)).values())
-
-    async def shows_all(self, within: float = DRAINS_WITHIN) -> None:
-        """Require that the read model shows what is in the log now within some seconds."""
-        loop = asyncio.get_running_loop()
-        began, wanted = loop.time(), await self.relay.appended()
-        while (shown := await self.shown()) < wanted:
-            assert loop.time() - began < within, f"after {within} s, {wanted - shown} events are still missing"
-            await asyncio.sleep(0.02)
-        self.relay.healed.append(loop.time() - began)
-
-    async def is_clean(self) -> None:
-        """Require that the read model is in the end what the log says."""
-        await self.relay.end_load()
-        await self.relay.moves_on()
-        async with asyncio.timeout(PATIENCE):
-            while await self.shown() < await self.relay.appended():  # noqa: ASYNC110 - only the database knows
-                await asyncio.sleep(0.02)
-        assert await orders_in(self.relay.store, MODEL) == await clean_fold(self.relay.store)
-        self.relay.outcome = RIGHT
-
-
-async def begun(relay: Relay) -> Projecting:
-    """Start a publisher, and see the first events in the read model."""
-    await relay.publisher()
-    await relay.moves_on()
-    projecting = Projecting(relay)
-    await (await projecting.start()).said("committed")
-    return projecting
 
 
 # --- the promises ----------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import random
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -53,6 +54,7 @@ class Client:
         self._dsn = dsn
         self._ledger = Ledger()
         self._count = 0
+        self._waited = list[float]()
 
     async def call(self, size: int = 0) -> Attempt:
         """Append to a new stream, an event of at least this size."""
@@ -73,14 +75,16 @@ class Client:
 
     async def works_again(self) -> None:
         """Go on calling until a call is acknowledged, which has to be soon."""
-        backoff = Backoff(first=0.02, most=0.2)
+        backoff, began = Backoff(first=0.02, most=0.2), time.monotonic()
         async with asyncio.timeout(WORKS_AGAIN_SECONDS):
             while (await self.call()).answer is not Answer.ACKNOWLEDGED:
                 await backoff.wait()
+        self._waited.append(time.monotonic() - began)
 
     async def faults(self) -> dict[str, list[str]]:
         """Return the answers that the table disagrees with."""
-        report(f"starvation: {self._ledger.counts()}")
+        waited = f"; worked again after {max(self._waited):.2f} s, at the most" if self._waited else ""
+        report(f"starvation: {self._ledger.counts()}{waited}")
         return await self._ledger.faults(self._dsn)
 
 

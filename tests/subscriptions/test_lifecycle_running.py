@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
@@ -41,3 +42,28 @@ async def test_of_several_that_no_retry_can_mend_none_is_left_out() -> None:
         async with running(fails(ConfigurationError("one")), fails(ValueError("the other"))):
             await asyncio.Event().wait()
     assert {type(error) for error in raised.value.exceptions} == {ConfigurationError, ValueError}
+
+
+async def test_who_is_cancelled_ends_whatever_else_fails_meanwhile() -> None:
+    """Else who tries again what a retry can mend goes on for ever, though it was told to stop."""
+    cleaning_up = asyncio.Event()
+
+    async def loses_its_lease() -> None:
+        await cleaning_up.wait()
+        raise LeaseLostError("one")
+
+    async def works() -> None:
+        for _ in range(2):
+            with suppress(LeaseLostError):
+                async with running(loses_its_lease()):
+                    try:
+                        await asyncio.Event().wait()
+                    finally:
+                        cleaning_up.set()
+                        await asyncio.sleep(0.01)
+
+    task = asyncio.create_task(works())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task}, timeout=1)
+    assert task.cancelled()

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
-from benchmarks.storage.choices import ageing, categories, columns, compression, event_ids, hot, payloads, stream_ids
+from benchmarks.storage.choices import (
+    ageing,
+    categories,
+    columns,
+    compression,
+    event_ids,
+    hot,
+    payloads,
+    stream_ids,
+    vacuuming,
+)
 
 if TYPE_CHECKING:
     from benchmarks.storage.run import Finding, Run
@@ -18,6 +28,7 @@ CHOICES: Final[dict[str, Callable[[Run], Awaitable[Finding]]]] = {
     "compression": compression.measure,
     "stream-ids": stream_ids.measure,
     "hot-tables": hot.measure,
+    "vacuuming": vacuuming.measure,
     "ageing": ageing.measure,
 }
 

@@ -126,6 +126,17 @@ async def measure(run: Run) -> Finding:
     return finding
 
 
+def making(hot: Hot, table: str, settings: str, rows: int) -> list[str]:
+    """Return the statements that make a table like the migrated one, with settings of its own, and fill it."""
+    return [
+        "CREATE SCHEMA IF NOT EXISTS variants",
+        f"DROP TABLE IF EXISTS {table}",
+        f"CREATE TABLE {table} (LIKE eventstore.{hot.table} INCLUDING ALL) WITH ({settings})",
+        f"INSERT INTO {table} {hot.fill} FROM generate_series(1, {rows}) AS n",
+        f"VACUUM (ANALYZE) {table}",
+    ]
+
+
 async def _measure(run: Run, finding: Finding, hot: Hot, changes: int) -> None:
     subjects: dict[str, Subject] = {}
     names, begun = {}, {}
@@ -161,13 +172,7 @@ async def _measure(run: Run, finding: Finding, hot: Hot, changes: int) -> None:
 async def _make(run: Run, hot: Hot, table: str, factor: int, rows: int) -> float:
     """Make and fill a table, and return its size in KiB."""
     settings = f"fillfactor = {factor}, autovacuum_enabled = off, toast.autovacuum_enabled = off"
-    for statement in (
-        "CREATE SCHEMA IF NOT EXISTS variants",
-        f"DROP TABLE IF EXISTS {table}",
-        f"CREATE TABLE {table} (LIKE eventstore.{hot.table} INCLUDING ALL) WITH ({settings})",
-        f"INSERT INTO {table} {hot.fill} FROM generate_series(1, {rows}) AS n",
-        f"VACUUM (ANALYZE) {table}",
-    ):
+    for statement in making(hot, table, settings, rows):
         await run.connection.execute(statement)
     size: int = await run.connection.fetchval("SELECT pg_relation_size($1::text::regclass)", table)
     return size / 1024
