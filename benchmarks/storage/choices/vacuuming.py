@@ -72,10 +72,8 @@ async def measure(run: Run) -> Finding:
         [],
     )
     for name, made in names.items():
-        took = await _size(run.connection, made)
-        table.rows.append(
-            [name, spread(largest[name]), took, saves[name], await run.connection.fetchval(_VACUUMED, made)]
-        )
+        took, vacuumed = await _size(run.connection, made), await run.connection.fetchval(_VACUUMED, made)
+        table.rows.append([name, spread(largest[name]), took, saves[name], str(vacuumed)])
         await run.connection.execute(f"DROP TABLE {made}")
     finding.tables.append(table)
     finding.samples["MiB at the most"] = largest
