@@ -72,12 +72,11 @@ class Budget:
         self._total = total
         self._left = total
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-        self._granted = 0  # who was given theirs, and wakes up a turn later: who comes meanwhile would be before them
 
     def take_now(self, amount: int) -> bool:
         """Take an amount if it is there and nobody waits; returns whether it was."""
         amount = min(amount, self._total)
-        if self._left < amount or self._waiting or self._granted:
+        if self._left < amount or self._waiting:
             return False
         self._left -= amount
         return True
@@ -86,18 +85,19 @@ class Budget:
         """Take an amount, when it is there."""
         if self.take_now(amount):
             return
-        granted = asyncio.get_running_loop().create_future()
-        self._waiting.append((min(amount, self._total), granted))
+        amount = min(amount, self._total)
+        waiter = amount, asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
         try:
-            await granted
+            await waiter[1]
         except asyncio.CancelledError:
-            if not granted.cancelled():
-                self._granted -= 1
-                self._left += min(amount, self._total)
-            self._grant()  # those behind may need less
+            if not waiter[1].cancelled():
+                self._left += amount
             raise
-        self._granted -= 1
-        self._grant()  # who came meanwhile
+        finally:
+            # Only now, and not when it was granted: who comes between the two would be before it.
+            self._waiting.remove(waiter)
+            self._grant()
 
     def give(self, amount: int) -> None:
         """Give an amount back."""
@@ -105,15 +105,12 @@ class Budget:
         self._grant()
 
     def _grant(self) -> None:
-        while self._waiting:
-            amount, granted = self._waiting[0]
-            if not granted.cancelled():
-                if self._left < amount:
-                    return
-                self._left -= amount
-                self._granted += 1
-                granted.set_result(None)
-            self._waiting.popleft()
+        """Give to those in front; where somebody is about to wake up, whoever wakes up goes on with those behind."""
+        for amount, granted in self._waiting:
+            if granted.done() or self._left < amount:
+                return
+            self._left -= amount
+            granted.set_result(None)
 
 
 def is_cancelled() -> bool:
@@ -152,13 +149,7 @@ async def running(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
                 for one in tasks:
                     one.cancel()
     except BaseExceptionGroup as failures:
-        try:
-            _raise_single(failures)
-        except Exception as error:
-            # Python 3.11 and 3.12 let a failure hide a cancel that came with it, and who retries would go on for ever.
-            if told_to_end and getattr(error, "retryable", False):
-                raise asyncio.CancelledError from error
-            raise
+        _raise_single(failures, told_to_end=told_to_end)
 
 
 def _cancels() -> int:
@@ -166,16 +157,19 @@ def _cancels() -> int:
     return 0 if task is None else task.cancelling()
 
 
-def _raise_single(failures: BaseExceptionGroup[BaseException]) -> None:
+def _raise_single(failures: BaseExceptionGroup[BaseException], *, told_to_end: bool) -> None:
     """Raise one failure of a group by itself: callers catch typed errors, not groups.
 
     Things fail together: a lease is lost, and so is what is done under it. What a retry can mend says nothing beside
-    what it cannot; of several that it cannot, none is left out.
+    what it cannot; of several that it cannot, none is left out. And who was told to end does so: Python 3.11 and 3.12
+    let a failure hide a cancel that came with it, and whoever tries again would go on for ever.
     """
     leaves = {id(error): error for error in _leaves(failures)}.values()
     grave = [error for error in leaves if not getattr(error, "retryable", False)]
     if len(grave) > 1:
         raise failures
+    if told_to_end and not grave:
+        raise asyncio.CancelledError from failures
     only = grave[0] if grave else next(iter(leaves))
     raise only from only.__cause__
 

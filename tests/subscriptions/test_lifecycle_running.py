@@ -46,7 +46,7 @@ async def test_of_several_that_no_retry_can_mend_none_is_left_out() -> None:
 
 async def test_who_is_cancelled_ends_whatever_else_fails_meanwhile() -> None:
     """Else who tries again what a retry can mend goes on for ever, though it was told to stop."""
-    cleaning_up = asyncio.Event()
+    cleaning_up, at_work = asyncio.Event(), asyncio.Event()
 
     async def loses_its_lease() -> None:
         await cleaning_up.wait()
@@ -57,13 +57,14 @@ async def test_who_is_cancelled_ends_whatever_else_fails_meanwhile() -> None:
             with suppress(LeaseLostError):
                 async with running(loses_its_lease()):
                     try:
+                        at_work.set()
                         await asyncio.Event().wait()
                     finally:
                         cleaning_up.set()
-                        await asyncio.sleep(0.01)
+                        await asyncio.Event().wait()  # until the lost lease cuts the cleaning up short
 
     task = asyncio.create_task(works())
-    await asyncio.sleep(0)
+    await at_work.wait()
     task.cancel()
     await asyncio.wait({task}, timeout=1)
     assert task.cancelled()
