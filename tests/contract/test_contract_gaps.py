@@ -17,19 +17,8 @@ import pytest
 from eventstore import ANY, BEGINNING, NO_STREAM, EventStore, Transaction
 from eventstore.events import position_number
 from eventstore.subscriptions import Checkpoint, LogFollower
+from fixtures.gaps import RolledBackError, leave_gap, open_append
 from fixtures.shop import placed
-
-
-class RolledBackError(Exception):
-    """What undoes a transaction here."""
-
-
-async def leave_gap(store: EventStore, size: int = 1) -> None:
-    """Draw positions that are never committed."""
-    with pytest.raises(RolledBackError):
-        async with store.transaction() as tx:
-            await tx.append("order-undone", [placed()] * size, expected_version=ANY)
-            raise RolledBackError
 
 
 async def append(store: EventStore, quantity: int) -> int:
@@ -41,28 +30,6 @@ async def read(store: EventStore, after: int | None = None) -> list[int]:
     """Return the quantities that a reader of the log sees."""
     events = await store.read_all().to_list()
     return [event.data.quantity for event in events if after is None or position_number(event.position) > after]
-
-
-@asynccontextmanager
-async def open_append(store: EventStore, quantity: int, stream_id: str) -> AsyncIterator[asyncio.Event]:
-    """Keep a transaction open that has appended; set the event to undo it, else it commits at the end of the block."""
-    wrote, end, undo = asyncio.Event(), asyncio.Event(), asyncio.Event()
-
-    async def work() -> None:
-        async with store.transaction() as tx:
-            await tx.append(stream_id, [placed(quantity)], expected_version=NO_STREAM)
-            wrote.set()
-            await end.wait()
-            if undo.is_set():
-                raise RolledBackError
-
-    writer = asyncio.create_task(work())
-    await wrote.wait()
-    try:
-        yield undo
-    finally:
-        end.set()
-        await asyncio.gather(writer, return_exceptions=True)
 
 
 @pytest.mark.origin("Marten")

@@ -7,41 +7,18 @@ import asyncio
 import asyncpg
 import pytest
 
-from eventstore import ANY, NO_STREAM, EventStore
-from eventstore.subscriptions import Batch, Checkpoint, LogFollower
+from eventstore import NO_STREAM, EventStore
+from eventstore.subscriptions import Checkpoint, LogFollower
+from fixtures.following import drain, streams
+from fixtures.gaps import leave_gap, open_append
 from fixtures.shop import placed
-
-WITHIN = 30
-
-
-async def fill(store: EventStore, count: int, stream_id: str = "order-1") -> None:
-    for number in range(count):
-        await store.append(stream_id, [placed(number)], expected_version=ANY)
-
-
-async def drain(follower: LogFollower) -> list[Batch]:
-    batches = []
-    while (batch := await follower.next_now()) is not None:
-        batches.append(batch)
-    return batches
-
-
-def streams(*batches: Batch) -> list[str]:
-    return [event.stream_id for batch in batches for event in batch.events]
-
-
-async def leave_a_gap(store: EventStore, count: int = 1) -> None:
-    """Draw positions that are never committed."""
-    with pytest.raises(ZeroDivisionError):
-        async with store.transaction() as tx:
-            await tx.append("order-gone", [placed()] * count, expected_version=ANY)
-            raise ZeroDivisionError
+from fixtures.subscribing import WITHIN, fill
 
 
 @pytest.mark.origin("Marten")
 async def test_gaps_are_passed(any_store: EventStore) -> None:
     await fill(any_store, 2)
-    await leave_a_gap(any_store, 5)
+    await leave_gap(any_store, 5)
     await fill(any_store, 2)
 
     batches = await drain(LogFollower(any_store.log, Checkpoint(), batch=2))
@@ -55,7 +32,7 @@ async def test_a_gap_at_the_end_is_not_passed_for_good(any_store: EventStore) ->
     await fill(any_store, 1)
     follower = LogFollower(any_store.log, Checkpoint())
     (first,) = await drain(follower)
-    await leave_a_gap(any_store)
+    await leave_gap(any_store)
 
     assert await follower.next_now() is None
     await fill(any_store, 1)
@@ -65,21 +42,10 @@ async def test_a_gap_at_the_end_is_not_passed_for_good(any_store: EventStore) ->
 
 @pytest.mark.origin("Marten")
 async def test_a_late_commit_is_seen(any_store: EventStore) -> None:
-    drawn, may_commit = asyncio.Event(), asyncio.Event()
-
-    async def slow() -> None:
-        async with any_store.transaction() as tx:
-            await tx.append("order-slow", [placed()], expected_version=NO_STREAM)
-            drawn.set()
-            await may_commit.wait()
-
     follower = LogFollower(any_store.log, Checkpoint())
-    writer = asyncio.create_task(slow())
-    await drawn.wait()
-    await any_store.append("order-fast", [placed()], expected_version=NO_STREAM)
-    assert await follower.next_now() is None
-    may_commit.set()
-    await writer
+    async with open_append(any_store, 1, "order-slow"):
+        await any_store.append("order-fast", [placed()], expected_version=NO_STREAM)
+        assert await follower.next_now() is None
 
     async with asyncio.timeout(WITHIN):
         batch = await anext(follower)
@@ -128,7 +94,7 @@ async def test_numbers_that_are_handed_out_again_are_read(
     follower = LogFollower(any_postgres.log, Checkpoint())
     (first,) = await drain(follower)
     last = first.checkpoint.position
-    await leave_a_gap(any_postgres, 3)
+    await leave_gap(any_postgres, 3)
     assert await follower.next_now() is None
     await own_connection.execute(f"SELECT setval('eventstore.events_global_position_seq', {last})")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import timedelta
 
 import pytest
@@ -11,6 +10,7 @@ from eventstore import ANY, BEGINNING, NO_STREAM, EventStore, Position, RawEvent
 from eventstore.errors import InvalidArgumentError
 from eventstore.store.reading import PAGE
 from eventstore.testing import FakeClock
+from fixtures.gaps import open_append
 from fixtures.shop import SHIPPED, NoteTaken, OrderPlaced, OrderShipped, placed
 
 
@@ -115,20 +115,9 @@ async def test_an_empty_log_reads_as_empty(any_store: EventStore) -> None:
 @pytest.mark.origin("Marten")
 async def test_nothing_appears_behind_a_reader_of_the_log(any_store: EventStore) -> None:
     """Positions are drawn before the commit: what is read must end below a transaction that is still open."""
-    drawn, may_commit = asyncio.Event(), asyncio.Event()
-
-    async def slow() -> None:
-        async with any_store.transaction() as tx:
-            await tx.append("order-slow", [placed()], expected_version=NO_STREAM)
-            drawn.set()
-            await may_commit.wait()
-
-    writer = asyncio.create_task(slow())
-    await drawn.wait()
-    await any_store.append("order-fast", [placed()], expected_version=NO_STREAM)
-    while_open = await any_store.read_all().to_list()
-    may_commit.set()
-    await writer
+    async with open_append(any_store, 1, "order-slow"):
+        await any_store.append("order-fast", [placed()], expected_version=NO_STREAM)
+        while_open = await any_store.read_all().to_list()
 
     assert while_open == []
     assert [event.stream_id for event in await any_store.read_all().to_list()] == ["order-slow", "order-fast"]

@@ -7,32 +7,16 @@ import asyncio
 import asyncpg
 import pytest
 
-from eventstore import ANY, NO_STREAM, EventStore
+from eventstore import NO_STREAM, EventStore
 from eventstore.store.log import Log, LogRange, Mark
 from eventstore.store.postgres import PostgresLog
 from eventstore.store.reading import PAGE, PAGE_BYTES
 from eventstore.streams import SLICES
-from eventstore.subscriptions import Batch, Checkpoint, LogFollower
+from eventstore.subscriptions import Checkpoint, LogFollower
 from eventstore.subscriptions.following import FIRST_BATCH
+from fixtures.following import drain, streams
 from fixtures.shop import NoteTaken, placed
-
-WITHIN = 30
-
-
-async def fill(store: EventStore, count: int, stream_id: str = "order-1") -> None:
-    for number in range(count):
-        await store.append(stream_id, [placed(number)], expected_version=ANY)
-
-
-async def drain(follower: LogFollower) -> list[Batch]:
-    batches = []
-    while (batch := await follower.next_now()) is not None:
-        batches.append(batch)
-    return batches
-
-
-def streams(*batches: Batch) -> list[str]:
-    return [event.stream_id for batch in batches for event in batch.events]
+from fixtures.subscribing import WITHIN, fill
 
 
 class CountingLog:
