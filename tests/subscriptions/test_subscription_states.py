@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
-from eventstore import BEGINNING, EventStore
+from eventstore import BEGINNING, EventStore, SubscriptionReader
 from eventstore.errors import InvalidArgumentError, UnavailableError
-from eventstore.subscriptions import Progress
+from eventstore.subscriptions import EventBatch, Progress
+from eventstore.subscriptions.holding import Hold
 from eventstore.subscriptions.states import ENDED, FIRST, TRANSITIONS, State
 from fixtures.shop import OrderPlaced
 from fixtures.stores import open_store
@@ -96,24 +99,33 @@ async def test_who_gives_up_while_it_backs_off_has_failed(proxy: TcpProxy) -> No
         proxy.accept()
 
 
+@asynccontextmanager
+async def unanswered_commit(
+    reader: SubscriptionReader[Any], batch: EventBatch[Any], patching: pytest.MonkeyPatch
+) -> AsyncIterator[None]:
+    """Commit while nobody answers: it is tried again and again in the block, and given up at its end."""
+
+    async def unanswered(*_: object, **__: object) -> None:
+        raise UnavailableError("no connection")
+
+    patching.setattr(Hold, "commit", unanswered)
+    committing = asyncio.ensure_future(batch.commit())
+    async with asyncio.timeout(WITHIN):
+        await reader.progress.until(lambda: reader.state == "backing off")
+    yield
+    committing.cancel()
+    await asyncio.gather(committing, return_exceptions=True)
+
+
 async def test_a_commit_that_is_given_up_leaves_the_state_as_it_was(
     store: EventStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await fill(store, 1)
     async with store.subscription("mailer", of=OrderPlaced, start=BEGINNING) as reader:
         batch = await anext(reader)
-        assert reader._hold is not None
-
-        async def unanswered(*_: object, **__: object) -> None:
-            raise UnavailableError("no connection")
-
         with monkeypatch.context() as patching:
-            patching.setattr(reader._hold, "commit", unanswered)
-            committing = asyncio.ensure_future(batch.commit())
-            async with asyncio.timeout(WITHIN):
-                await reader.progress.until(lambda: reader.state == "backing off")
-            committing.cancel()
-            await asyncio.gather(committing, return_exceptions=True)
+            async with unanswered_commit(reader, batch, patching):
+                pass
         assert reader.state == "catching up"
         await batch.commit()
 
@@ -124,17 +136,9 @@ async def test_a_commit_that_is_tried_again_when_the_block_has_ended_says_nothin
     await fill(store, 1)
     async with store.subscription("mailer", of=OrderPlaced, start=BEGINNING) as reader:
         batch = await anext(reader)
-        assert reader._hold is not None
-
-        async def unanswered(*_: object, **__: object) -> None:
-            raise UnavailableError("no connection")
-
-        monkeypatch.setattr(reader._hold, "commit", unanswered)
-        committing = asyncio.ensure_future(batch.commit())
-        async with asyncio.timeout(WITHIN):
-            await reader.progress.until(lambda: reader.state == "backing off")
-    committing.cancel()
-    await asyncio.gather(committing, return_exceptions=True)
+        committing = AsyncExitStack()
+        await committing.enter_async_context(unanswered_commit(reader, batch, monkeypatch))
+    await committing.aclose()
     assert reader.state == "stopped"
 
 

@@ -81,7 +81,7 @@ async def measure(run: Run) -> Finding:
         finding.at_least(
             f"the most that it took, autovacuum {name} over as shipped",
             [max(largest[name]) / max(largest[_SHIPPED])],
-            0.5,
+            0.8,
         )
     return finding
 
