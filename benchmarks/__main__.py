@@ -160,6 +160,7 @@ async def _measure(
             began = time.monotonic()
             try:
                 await server.settle(servers.dsn)
+                pace = machine.pace()
                 if options.profile is not None:
                     console.print(await profiled(WORKS[name].measure, context))
                     continue
@@ -168,7 +169,8 @@ async def _measure(
                 console.print_exception()
                 failed.append(name)
                 continue
-            took = {"seconds": round(time.monotonic() - began), "at": datetime.now(UTC).isoformat(timespec="seconds")}
+            ended = datetime.now(UTC).isoformat(timespec="seconds")
+            took = {"seconds": round(time.monotonic() - began), "at": ended, "pace": round(pace, 1)}
             results.merge(results_file, row, described, about | took | {"commit": described["commit"]})
             console.print(report.summary(row))
     await asyncio.to_thread(databases.close)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import time
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 from benchmarks import server
@@ -41,6 +43,22 @@ async def describe(dsn: str) -> dict[str, Any]:
         "debezium": connector_version(),
         "commit": commit(),
     }
+
+
+def pace() -> float:
+    """Return how many milliseconds of processor Python takes for a million additions.
+
+    A machine is fast one day and slow the next: who holds figures of two runs against each other must know.
+    """
+    return median(_million_additions() for _ in range(5))
+
+
+def _million_additions() -> float:
+    began = time.thread_time()
+    total = 0
+    for number in range(1_000_000):
+        total += number
+    return 1000 * (time.thread_time() - began)
 
 
 def kafka_version() -> str:

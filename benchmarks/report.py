@@ -45,6 +45,8 @@ _METHOD: Final = """\
 - **Settled.** Before each row a checkpoint is made and all that was written is brought to the disk: no row waits for
   what an earlier one wrote. The log of 10,000,000 events is read once before it is measured: one in use is in memory.
   The one of 10,000 events that it is held against is filled anew before each turn, or it would soon be a large one too.
+- **The machine's pace** is told with each row: how many milliseconds of processor Python took, just before, for a
+  million additions. Figures of two runs can be held against each other only where it is the same.
 - **To repeat it:** `make bench`, on a machine that does nothing else; it takes about an hour, and 6 GB for the log of
   10,000,000 events, which is filled once (`--without-big` leaves those rows out). `make bench ARGS="--only appends
   --rounds 5"` measures some rows and leaves the others as they are. All samples are in `benchmarks/results.json`.
@@ -126,7 +128,8 @@ def _section(name: str, entry: Entry) -> str:
         lines += ["", "Not measured:", ""]
         lines += [f"- {subject}: {reason}." for subject, reason in entry["missing"].items()]
     run = entry["run"]
-    lines += ["", f"{run['rounds']} rounds, seed {run['seed']}, {run['at']}, commit `{run['commit']}`.", ""]
+    told = f"{run['rounds']} rounds, seed {run['seed']}, {run['at']}, commit `{run['commit']}`"
+    lines += ["", f"{told}; a million additions took {figure(run['pace'])} ms.", ""]
     return "\n".join(lines)
 
 

@@ -26,7 +26,7 @@ from benchmarks.rounds import interleave
 from benchmarks.works import WORKS, Work, chosen
 from eventstore.devserver import DevServerError
 
-ABOUT = {"rounds": 2, "seed": 1, "quick": True, "at": "2024-01-01T00:00:00+00:00", "commit": "0"}
+ABOUT = {"rounds": 2, "seed": 1, "quick": True, "at": "2024-01-01T00:00:00+00:00", "commit": "0", "pace": 50.1}
 
 
 # --- a run -----------------------------------------------------------------------------------------------------------
@@ -47,6 +47,7 @@ def test_a_quick_run_writes_work_ratio_reach_met_and_samples_of_each_row_and_des
     assert row["met"] is (row["ratio"] <= 1)
     assert len(row["samples"][OURS]) == 2
     assert row["run"]["quick"] is True
+    assert row["run"]["pace"] > 0
     trips = content["rows"]["snapshot"]["checks"][1]
     assert (trips["name"], trips["met"]) == ("round trips of a load", True)
     assert trips["ratio"] >= 1
@@ -249,6 +250,7 @@ def test_the_report_shows_every_row_and_its_charts_are_svg(tmp_path: Path) -> No
     for chart in (tmp_path / "benchmarks").glob("*.svg"):
         assert ET.fromstring(chart.read_text()).tag == "{http://www.w3.org/2000/svg}svg"  # noqa: S314 - our own
     assert "figures of a quick run" in page
+    assert page.count("a million additions took 50.1 ms") == len(WORKS)
 
 
 def test_rows_are_chosen_by_name_or_by_how_they_begin() -> None:
