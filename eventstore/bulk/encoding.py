@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from itertools import islice
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final
@@ -26,7 +25,6 @@ from eventstore.bulk.chunks import Chunk, EncodedRow
 from eventstore.bulk.errors import ImportRowError, ImportUnknownTypeError, InlineProjectionsError
 from eventstore.bulk.events import ImportedEvent, JsonEvent
 from eventstore.bulk.given import as_given
-from eventstore.bulk.jsonl import parsed
 from eventstore.bulk.models import model_from
 from eventstore.errors import CodecError, InvalidArgumentError
 from eventstore.metadata import Metadata
@@ -157,10 +155,7 @@ class RowEncoder:
         registered = self._codec.types.named(data.event_type)
         if registered is None:
             raise ImportUnknownTypeError(data.event_type)
-        fields = parsed(data.data) if isinstance(data.data, str) else data.data
-        if not isinstance(fields, Mapping):
-            raise InvalidArgumentError("data that says no schema version is an object: the fields of its model")
-        return model_from(registered.model, fields, data.columns)
+        return model_from(registered.model, data.data, data.columns)
 
     def _beside(self, metadata: Metadata, event_type: str) -> bytes:
         if not isinstance(metadata, Metadata):

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from eventstore.bulk.errors import ImportUnknownTypeError
-from eventstore.bulk.jsonl import parsed
+from eventstore.bulk.json_text import parsed
 from eventstore.codec import Selection, payload
 from eventstore.codec.registry import MAX_NAME_LENGTH
 from eventstore.codec.stored import StoredPayload
-from eventstore.errors import InvalidArgumentError, UnknownEventTypeError, UnstorablePayloadError
+from eventstore.errors import InvalidArgumentError, UnknownEventTypeError
 from eventstore.streams import checked_text
 
 if TYPE_CHECKING:
@@ -48,12 +48,11 @@ def as_given(
         raise InvalidArgumentError(f"an event's type has 1 to {MAX_NAME_LENGTH} characters")
     if not isinstance(schema_version, int) or not 0 < schema_version <= _MAX_VERSION:
         raise InvalidArgumentError(f"schema versions count from 1, not {schema_version!r}")
-    most = codec.max_payload
-    text = payload.encode_json(parsed(given) if isinstance(given, str) else given, name, most)
     if isinstance(given, str):
-        text, size = given, len(given.encode())
-        if size > most:
-            raise UnstorablePayloadError(name, f"it takes {size} bytes, at most {most} are allowed")
+        payload.require_storable(given, parsed(given), name, codec.max_payload)
+        text = given
+    else:
+        text = payload.encode_json(given, name, codec.max_payload)
     try:
         codec.interpret(
             StoredPayload(stream_id, stream_version, name, schema_version, text), Selection(None, raw=keep_unknown)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from datetime import UTC
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from eventstore.bulk.errors import ImportRowError
 from eventstore.bulk.events import ImportedEvent, JsonEvent
+from eventstore.bulk.json_text import members, parsed
 from eventstore.codec.payload import summary
 from eventstore.errors import InvalidArgumentError
 from eventstore.metadata import NO_METADATA, Metadata
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
     from eventstore.codec import StoredEvent
 
-_DECODER: Final = json.JSONDecoder()
-_UNREADABLE: Final = "it is not JSON that can be read: too deep, or a number too long"
 _NAMED = ("correlation_id", "causation_id", "command_id", "actor")
 
 
@@ -89,17 +88,13 @@ def _event(line: bytes, number: int, *, renumber: bool) -> ImportedEvent:
         text = line.decode().rstrip()
     except UnicodeDecodeError:
         raise InvalidArgumentError("it is not UTF-8") from None
-    value = parsed(text)
     try:
-        read = _Line.model_validate_json(json.dumps(_without_data(value)))
+        read = _Line.model_validate(_without_data(parsed(text)))
     except ValidationError as error:
         raise InvalidArgumentError(summary(error)) from None
-    except RecursionError:
-        raise InvalidArgumentError(_UNREADABLE) from None
-    data = value["data"] if read.schema_version is None else _text_of("data", text)
     return ImportedEvent(
         read.stream_id,
-        JsonEvent(read.event_type, data, read.schema_version),
+        JsonEvent(read.event_type, dict(members(text))["data"], read.schema_version),
         None if renumber else read.stream_version,
         read.event_id,
         read.occurred_at,
@@ -118,59 +113,6 @@ def _without_data(value: Any) -> Any:
         return value
     is_any = value.get("schema_version") is not None
     return value | {"data": {}} if is_any or isinstance(value["data"], dict) else value
-
-
-def _text_of(wanted: str, line: str) -> str:
-    """Return the text of a member of an object that is known to be JSON, and to have it."""
-    at = line.index("{")
-    while True:
-        name, at = _DECODER.raw_decode(line, _skipped(line, at + 1))
-        begin = _skipped(line, line.index(":", at) + 1)
-        _, at = _DECODER.raw_decode(line, begin)
-        if name == wanted:
-            return line[begin:at]
-        at = line.index(",", at)
-
-
-def _skipped(text: str, at: int) -> int:
-    """Return where white space ends."""
-    while text[at] in " \t\r\n":
-        at += 1
-    return at
-
-
-def parsed(text: str) -> Any:
-    """Return what JSON says, if it says it once.
-
-    Raises:
-        InvalidArgumentError: It is not JSON, or not such as can be read.
-    """
-    try:
-        return json.loads(text, object_pairs_hook=without_repetition, parse_constant=_no_constant)
-    except json.JSONDecodeError as error:
-        raise InvalidArgumentError(f"column {error.colno}: it is not JSON: {error.msg}") from None
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, InvalidArgumentError):
-            raise
-        raise InvalidArgumentError(_UNREADABLE) from None
-
-
-def without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object; JSON lets a name occur twice, and then one of its values would be lost.
-
-    Raises:
-        InvalidArgumentError: A name occurs twice.
-    """
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InvalidArgumentError(f"an object has the name {twice!r} twice")
-    return made
-
-
-def _no_constant(text: str) -> None:
-    raise InvalidArgumentError(f"it holds {text}, which is no JSON")
 
 
 # --- and back ------------------------------------------------------------------------------------------------------

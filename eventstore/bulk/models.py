@@ -3,40 +3,48 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from pydantic import AliasChoices, AliasPath, BaseModel, PydanticUserError, ValidationError
 
-from eventstore.codec.payload import summary_of
+from eventstore.bulk.json_text import parsed, require_exact
+from eventstore.codec.payload import holds_decimals, summary_of
 from eventstore.codec.registry import unusable
 from eventstore.errors import InvalidArgumentError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _names: dict[type[BaseModel], frozenset[str] | None] = {}
 
 
-def model_from(model: type[BaseModel], data: Mapping[str, Any], columns: Mapping[str, str] | None = None) -> BaseModel:
-    """Return the event that a JSON object is.
+def model_from(
+    model: type[BaseModel], data: Mapping[str, Any] | str, columns: Mapping[str, str] | None = None
+) -> BaseModel:
+    """Return the event that a JSON object, or its text, is.
 
     Raises:
-        InvalidArgumentError: It does not validate, or has names that the model has not: pydantic would pass them over,
-            and they would be lost.
+        InvalidArgumentError: It does not validate, or has names that the model has not, or digits that a float has no
+            room for and a `Decimal` of the model has: pydantic would pass them over, and they would be lost.
         ConfigurationError: The model is not complete.
     """
+    fields = parsed(data) if isinstance(data, str) else data
+    if not isinstance(fields, Mapping):
+        raise InvalidArgumentError("data that says no schema version is an object: the fields of its model")
     known = _known_names(model)
-    if known is not None and not known.issuperset(data):
-        unknown = ", ".join(repr(name) for name in sorted(set(data) - known))
+    if known is not None and not known.issuperset(fields):
+        unknown = ", ".join(repr(name) for name in sorted(set(fields) - known))
         raise InvalidArgumentError(f"its model has no field {unknown}; it has {', '.join(model.model_fields)}")
     try:
-        return model.__pydantic_validator__.validate_json(json.dumps(data, ensure_ascii=False))  # type: ignore[no-any-return]
+        text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
+        event: BaseModel = model.__pydantic_validator__.validate_json(text)
     except ValidationError as error:
         raise InvalidArgumentError(_problems(error, columns) if columns else summary_of(error, model)) from None
     except PydanticUserError as error:
         raise unusable(model, error) from None
     except (UnicodeEncodeError, ValueError, TypeError) as error:
         raise InvalidArgumentError(f"it is no JSON that can be stored ({type(error).__name__})") from None
+    if isinstance(data, str) and holds_decimals(model):
+        require_exact(data)
+    return event
 
 
 def _problems(error: ValidationError, columns: Mapping[str, str]) -> str:

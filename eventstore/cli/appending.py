@@ -8,7 +8,8 @@ from uuid import UUID
 import typer
 from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from eventstore.bulk.jsonl import JsonMetadata, without_repetition
+from eventstore.bulk.json_text import items, members, without_repetition
+from eventstore.bulk.jsonl import JsonMetadata
 from eventstore.bulk.models import model_from
 from eventstore.cli.options import Cli, cli_of, parse_expected
 from eventstore.cli.running import run
@@ -51,7 +52,7 @@ def append(
     types = cli.app.events
     if sys.stdin.isatty():
         cli.output.note(f"reading events from the keyboard, such as {EXAMPLE}; Ctrl-D ends them")
-    events = [_new_event(value, number, types) for number, value in enumerate(_stdin_values(), 1)]
+    events = [_new_event(value, text, number, types) for number, (value, text) in enumerate(_stdin_values(), 1)]
     if not events:
         raise InvalidArgumentError(f"there are no events on stdin: pipe JSON into it, such as {EXAMPLE}")
     result = run(_append(cli, stream_id, events, expected))
@@ -87,14 +88,14 @@ def result_document(result: AppendResult) -> dict[str, Any]:
 # --- from text to events -------------------------------------------------------------------------------------------
 
 
-def _stdin_values() -> list[Any]:
-    """Return the JSON values on stdin; lists are taken apart."""
+def _stdin_values() -> list[tuple[Any, str]]:
+    """Return the JSON values on stdin, each with its text; lists are taken apart."""
     try:
         text = sys.stdin.buffer.read().decode("utf-8-sig")
     except UnicodeDecodeError:
         raise InvalidArgumentError("stdin is not UTF-8") from None
     decoder = json.JSONDecoder(object_pairs_hook=without_repetition)
-    values: list[Any] = []
+    values: list[tuple[Any, str]] = []
     rest = _skip_blank(text, 0)
     while rest < len(text):
         try:
@@ -105,7 +106,8 @@ def _stdin_values() -> list[Any]:
             raise InvalidArgumentError(f"stdin, line {error.lineno}, is not JSON: {error.msg}") from None
         except (ValueError, RecursionError):
             raise InvalidArgumentError("stdin is not JSON that can be read: too deep, or a number too long") from None
-        values += value if isinstance(value, list) else [value]
+        written = text[rest:end]
+        values += zip(value, items(written), strict=True) if isinstance(value, list) else [(value, written)]
         rest = _skip_blank(text, end)
     return values
 
@@ -116,7 +118,7 @@ def _skip_blank(text: str, start: int) -> int:
     return start
 
 
-def _new_event(value: Any, number: int, types: EventTypes) -> NewEvent:
+def _new_event(value: Any, text: str, number: int, types: EventTypes) -> NewEvent:
     try:
         incoming = IncomingEvent.model_validate_json(json.dumps(value))
     except ValidationError as error:
@@ -126,7 +128,7 @@ def _new_event(value: Any, number: int, types: EventTypes) -> NewEvent:
         known = ", ".join(sorted(event_type.name for event_type in types)) or "none"
         raise InvalidArgumentError(f"event {number}: there is no event type {incoming.type!r}, there are: {known}")
     try:
-        data = model_from(event_type.model, value["data"])
+        data = model_from(event_type.model, dict(members(text))["data"])
     except InvalidArgumentError as error:
         raise InvalidArgumentError(f"event {number} ({incoming.type!r}): {error}") from None
     metadata = None if incoming.metadata is None else incoming.metadata.given()

@@ -9,6 +9,7 @@ prove the same, that is enough, and cheaper: see `plain`.
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, PydanticUserError, ValidationError
@@ -86,22 +87,59 @@ def encode_json(data: Mapping[str, Any], event_type: str, max_bytes: int) -> str
     Raises:
         UnstorablePayloadError: As `encode` does.
     """
-    try:
-        text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        size = len(text.encode())
-    except (TypeError, ValueError, RecursionError):
-        raise UnstorablePayloadError(event_type, "it is no plain JSON (NaN, a surrogate, a type, its depth?)") from None
-    if size > max_bytes:
-        raise UnstorablePayloadError(event_type, f"it takes {size} bytes, at most {max_bytes} are allowed")
-    if holds_nul(data):
-        raise UnstorablePayloadError(event_type, "it holds a NUL character, which PostgreSQL cannot store in text")
-    if depth(data) > MAX_NESTING:
-        raise UnstorablePayloadError(event_type, f"it is nested deeper than {MAX_NESTING} levels")
+    text = _plain_json(data, event_type)
+    _require_room(text, event_type, max_bytes)
+    _require_plain(data, event_type)
     if not same(data, json.loads(text)):
         raise UnstorablePayloadError(event_type, "it would come back changed (a tuple? a name that is none?)")
     return text
 
 
+def require_storable(text: str, value: Any, event_type: str, max_bytes: int) -> None:
+    """Check JSON text that is to be stored as it stands.
+
+    Args:
+        text: The text.
+        value: What it says, as `json.loads` reads it.
+        event_type: The event's type, which errors name.
+        max_bytes: How much there may be.
+
+    Raises:
+        UnstorablePayloadError: As `encode` does.
+    """
+    _require_room(text, event_type, max_bytes)
+    # What PostgreSQL cannot hold can only be there as an escape; and what is deep has many brackets.
+    if "\\u" in text or text.count("[") + text.count("{") > MAX_NESTING:
+        _plain_json(value, event_type)
+        _require_plain(value, event_type)
+
+
+def _plain_json(data: Any, event_type: str) -> str:
+    try:
+        text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text.encode()
+    except (TypeError, ValueError, RecursionError):
+        raise UnstorablePayloadError(event_type, _NO_PLAIN_JSON) from None
+    return text
+
+
+def _require_room(text: str, event_type: str, max_bytes: int) -> None:
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise UnstorablePayloadError(event_type, _NO_PLAIN_JSON) from None
+    if size > max_bytes:
+        raise UnstorablePayloadError(event_type, f"it takes {size} bytes, at most {max_bytes} are allowed")
+
+
+def _require_plain(data: Any, event_type: str) -> None:
+    if holds_nul(data):
+        raise UnstorablePayloadError(event_type, "it holds a NUL character, which PostgreSQL cannot store in text")
+    if depth(data) > MAX_NESTING:
+        raise UnstorablePayloadError(event_type, f"it is nested deeper than {MAX_NESTING} levels")
+
+
+_NO_PLAIN_JSON = "it is no plain JSON (NaN, a surrogate, a type, its depth?)"
 _SERIALISER = "its model cannot be written as JSON; check its field types and serialisers"
 
 
@@ -152,18 +190,30 @@ def _shown(names: Iterable[str], model: type[BaseModel]) -> str:
 def _declared(model: type[BaseModel]) -> AbstractSet[str]:
     """Return the names that a model, and whatever is nested in it, declares: fields and their aliases."""
     names: set[str] = set()
+    for schema in _schemas(model):
+        fields = schema.get("fields")
+        names |= fields.keys() if isinstance(fields, dict) else set()
+        names |= {schema["name"]} if schema.get("type") == "dataclass-field" else set()
+        names |= set(_strings(schema.get("validation_alias")))
+    return names
+
+
+@lru_cache(1024)
+def holds_decimals(model: type[BaseModel]) -> bool:
+    """Whether a model, or whatever is nested in it, has a decimal number somewhere."""
+    return any(schema.get("type") == "decimal" for schema in _schemas(model))
+
+
+def _schemas(model: type[BaseModel]) -> Iterable[dict[str, Any]]:
+    """Yield what a model is made of, as pydantic describes it."""
     waiting: list[Any] = [model.__pydantic_core_schema__]
     while waiting:
         match waiting.pop():
             case dict() as schema:
-                fields = schema.get("fields")
-                names |= fields.keys() if isinstance(fields, dict) else set()
-                names |= {schema["name"]} if schema.get("type") == "dataclass-field" else set()
-                names |= set(_strings(schema.get("validation_alias")))
+                yield schema
                 waiting += [inner for key, inner in schema.items() if key not in _NO_SCHEMAS]
             case list() | tuple() as several:
                 waiting += several
-    return names
 
 
 def holds_nul(value: Any) -> bool:

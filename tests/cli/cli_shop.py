@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from pydantic import BaseModel
@@ -44,6 +45,11 @@ class OrderShipped(BaseModel):
 @events.register("OrderCursed")
 class OrderCursed(BaseModel):
     secret: str
+
+
+@events.register("OrderWeighed")
+class OrderWeighed(BaseModel):
+    grams: Decimal
 
 
 class State(BaseModel):

@@ -57,6 +57,20 @@ def test_one_event_may_be_written_in_several_ways(stdin: str | bytes, es: Events
     assert append(es, stdin)["stream_version"] == 1
 
 
+@pytest.mark.parametrize("stdin", ["{}", " [\t{} ,\n{} ] ", "{}\n{}"])
+def test_digits_that_a_float_has_no_room_for_are_not_lost_on_the_way_into_a_decimal(
+    stdin: str, es: EventstoreCommand
+) -> None:
+    weighed = '{"type": "OrderWeighed", "data": {"grams": %s}}'
+
+    said = refused(es, stdin.replace("{}", weighed % "12345678901234567.89"))
+    append(es, stdin.replace("{}", weighed % '"12345678901234567.89"'))
+
+    assert "more digits than a float keeps: write it as a string" in said
+    events = es.ok("read", "order-1", "--json").splitlines()
+    assert {json.loads(event)["data"]["grams"] for event in events} == {"12345678901234567.89"}
+
+
 @pytest.mark.parametrize("between", ["\n", " ", "\r\n\n"])
 def test_many_events_may_follow_each_other(between: str, es: EventstoreCommand) -> None:
     assert append(es, between.join([json.dumps(PLACED), json.dumps(SHIPPED)]))["stream_version"] == 2
@@ -132,7 +146,7 @@ def test_there_is_no_default_for_the_expected_version(es: EventstoreCommand) -> 
         (json.dumps(PLACED | {"metadata": {"user": "x"}}), "metadata.user: extra_forbidden"),
         (json.dumps(PLACED | {"metadata": {"extra": {"$actor": "x"}}}), "'$actor' is not allowed"),
         ('{"type": "OrderPlaced", "data": {"sku": "tea", "quantity": 2, "colour": 1}}', "no field 'colour'"),
-        ('{"type": "Ordered", "data": {}}', "there are: OrderCursed, OrderPlaced, OrderShipped"),
+        ('{"type": "Ordered", "data": {}}', "there are: OrderCursed, OrderPlaced, OrderShipped, OrderWeighed"),
     ],
 )
 def test_bad_input_says_what_is_wrong_and_appends_nothing(
