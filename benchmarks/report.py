@@ -47,7 +47,7 @@ _METHOD: Final = """\
   The one of 10,000 events that it is held against is filled anew before each turn, or it would soon be a large one too.
 - **The machine's pace** is told with each row: how many milliseconds of processor Python took, just before, for a
   million additions. Figures of two runs can be held against each other only where it is the same.
-- **To repeat it:** `make bench`, on a machine that does nothing else; it takes about an hour, and 6 GB for the log of
+- **To repeat it:** `make bench`, on a machine that does nothing else; it takes an hour or more, and 6 GB for the log of
   10,000,000 events, which is filled once (`--without-big` leaves those rows out). `make bench ARGS="--only appends
   --rounds 5"` measures some rows and leaves the others as they are. All samples are in `benchmarks/results.json`.
 """

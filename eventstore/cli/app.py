@@ -35,7 +35,7 @@ print one a line. Errors are a document on stderr: {"error", "message", "retryab
 
 [bold]Environment:[/bold] EVENTSTORE_APP, EVENTSTORE_DSN, EVENTSTORE_SCHEMA, EVENTSTORE_KAFKA, EVENTSTORE_PGBOUNCER;
 to sign in at Kafka, EVENTSTORE_KAFKA_ with SECURITY_PROTOCOL, SASL_MECHANISM, SASL_USERNAME, SASL_PASSWORD, CA_FILE,
-CERT_FILE, KEY_FILE;
+CERT_FILE, KEY_FILE; for one that is far or slow, ANSWER_WITHIN, TRANSACTION_TIMEOUT, SESSION_TIMEOUT, in seconds;
 EVENTSTORE_DEBUG=1 shows tracebacks. All but the DSN may stand in pyproject.toml: \\[tool.eventstore].
 """
 

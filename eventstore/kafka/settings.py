@@ -6,6 +6,7 @@ import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite, nan
 from typing import TYPE_CHECKING, Any
 
 from eventstore.errors import ConfigurationError
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from aiokafka.abc import AbstractTokenProvider
 
 _VARIABLES = "EVENTSTORE_KAFKA_"
+_TEXTS = ("client_id", "security_protocol", "sasl_mechanism", "sasl_username", "sasl_password")
+_SECONDS = ("answer_within", "transaction_timeout", "session_timeout")
 _HIGHEST_PORT = 65_535
 _SECURED = frozenset({"SSL", "SASL_SSL"})
 _PROTOCOLS = frozenset({"PLAINTEXT", "SASL_PLAINTEXT"}) | _SECURED
@@ -77,15 +80,17 @@ class KafkaSettings:
     def from_environment(cls, bootstrap: str, environment: Mapping[str, str] = os.environ) -> Self:
         """Return how to reach brokers, as EVENTSTORE_KAFKA_* says.
 
-        SECURITY_PROTOCOL, SASL_MECHANISM, SASL_USERNAME and SASL_PASSWORD are the attributes of these names; CA_FILE is
-        whom to trust, CERT_FILE and KEY_FILE what to show, all in PEM.
+        SECURITY_PROTOCOL, SASL_MECHANISM, SASL_USERNAME, SASL_PASSWORD, CLIENT_ID, ANSWER_WITHIN, TRANSACTION_TIMEOUT
+        and SESSION_TIMEOUT are the attributes of these names; CA_FILE is whom to trust, CERT_FILE and KEY_FILE what to
+        show, all in PEM.
 
         Raises:
             ConfigurationError: A value is not usable, or a file cannot be read.
         """
-        names = ("security_protocol", "sasl_mechanism", "sasl_username", "sasl_password")
+        variables = {name: f"{_VARIABLES}{name.upper()}" for name in (*_TEXTS, *_SECONDS)}
+        said = {name: text for name, variable in variables.items() if (text := environment.get(variable))}
         given: dict[str, Any] = {
-            name: value for name in names if (value := environment.get(f"{_VARIABLES}{name.upper()}"))
+            name: _seconds(variables[name], text) if name in _SECONDS else text for name, text in said.items()
         }
         return cls(bootstrap, ssl_context=_context(environment), **given)
 
@@ -110,6 +115,16 @@ class KafkaSettings:
             "sasl_plain_password": self.sasl_password,
             "sasl_oauth_token_provider": self.sasl_token_provider,
         }
+
+
+def _seconds(variable: str, text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = nan
+    if not isfinite(seconds):
+        raise ConfigurationError(f"{variable} is a number of seconds, such as 2.5, not {text!r}")
+    return seconds
 
 
 def _context(environment: Mapping[str, str]) -> ssl.SSLContext | None:

@@ -103,6 +103,29 @@ def test_the_environment_says_how_to_sign_in(tmp_path: Path) -> None:
         KafkaSettings.from_environment("broker:9093", {"EVENTSTORE_KAFKA_CA_FILE": str(tmp_path / "none.crt")})
 
 
+def test_the_environment_says_how_long_to_wait() -> None:
+    said = {"ANSWER_WITHIN": "2.5", "TRANSACTION_TIMEOUT": "30", "SESSION_TIMEOUT": "10", "CLIENT_ID": "shop"}
+    settings = KafkaSettings.from_environment("b:1", {f"EVENTSTORE_KAFKA_{name}": text for name, text in said.items()})
+
+    waits = KafkaSettings("b:1", answer_within=2.5, transaction_timeout=30.0, session_timeout=10.0, client_id="shop")
+    assert settings == waits
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("5s", "EVENTSTORE_KAFKA_ANSWER_WITHIN is a number of seconds, such as 2.5, not '5s'"),
+        ("nan", "EVENTSTORE_KAFKA_ANSWER_WITHIN is a number of seconds"),
+        ("inf", "EVENTSTORE_KAFKA_ANSWER_WITHIN is a number of seconds"),
+        ("0", "answer_within must be above 0"),
+        ("12", "transaction_timeout above answer_within"),
+    ],
+)
+def test_a_wait_that_is_none_is_refused(text: str, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        KafkaSettings.from_environment("b:1", {"EVENTSTORE_KAFKA_ANSWER_WITHIN": text})
+
+
 def test_certificates_are_read_from_the_files_that_the_environment_names(secure: SecureBroker) -> None:
     files = {"CA": "ca.crt", "CERT": "client.crt", "KEY": "client.key"}
     environment = {f"EVENTSTORE_KAFKA_{name}_FILE": str(secure.certificates / file) for name, file in files.items()}
