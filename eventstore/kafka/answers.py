@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from aiokafka.errors import (
     AuthenticationFailedError,
     ClusterAuthorizationFailedError,
+    ConsumerStoppedError,
     GroupAuthorizationFailedError,
+    IllegalOperation,
     KafkaConnectionError,
     KafkaError,
     NodeNotReadyError,
@@ -42,6 +44,10 @@ _NOT_ALLOWED: Final = (
     TopicAuthorizationFailedError,
     TransactionalIdAuthorizationFailed,
 )
+
+_FAILURES: Final = (KafkaError, ConsumerStoppedError, IllegalOperation, AssertionError, OSError)
+"""What aiokafka raises. Two of its own errors are no `KafkaError`: a producer that is fenced says `IllegalOperation` to
+whoever sends to one more partition. A time-out is an `OSError`."""
 
 CLOSE_SECONDS = 2.0
 """How long closing a client may take; what it still held is decided by Kafka, not by waiting."""
@@ -106,7 +112,7 @@ async def connected(starting: Coroutine[Any, Any, None], settings: KafkaSettings
     try:
         async with asyncio.timeout(settings.answer_within):
             await finished(starting, CLOSE_SECONDS)
-    except (KafkaError, AssertionError, OSError) as error:  # a time-out is an OSError
+    except _FAILURES as error:
         raise UnavailableError(
             f"Kafka cannot be reached at {','.join(settings.brokers)} ({type(error).__name__}): check that it runs, "
             "that this is its address, and that its advertised listeners can be reached from here"
@@ -118,7 +124,7 @@ def translated(what: str) -> Iterator[None]:
     """Translate what aiokafka raises inside the block; its messages may quote payloads, so only the kind is kept."""
     try:
         yield
-    except (KafkaError, AssertionError, OSError) as error:
+    except _FAILURES as error:
         raise failure(type(error), what) from None
 
 

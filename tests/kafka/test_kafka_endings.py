@@ -143,6 +143,25 @@ async def test_a_fenced_producer_leaves_no_task_behind_that_waits_for_the_broker
     assert not await left.tasks()
 
 
+async def test_a_producer_that_is_fenced_before_it_sends_to_one_more_partition_says_that_it_may_be_tried_again(
+    kafka: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client has heard of the fencing by then, and calls the sending illegal."""
+    await kafka.create_topic(kafka.orders)
+    async with started_producer(kafka.settings, kafka.prefix) as producer:
+        send = producer._producer.send_batch
+
+        async def heard(*args: Any, **options: Any) -> Any:
+            sent = await send(*args, **options)
+            await asyncio.wait({sent}, timeout=WITHIN)
+            return sent
+
+        monkeypatch.setattr(producer._producer, "send_batch", heard)
+        await fence(kafka)
+        with pytest.raises(UnavailableError, match="IllegalOperation"):
+            await producer.commit([a_record(kafka.orders, partition=number) for number in range(2)])
+
+
 async def test_a_producer_ends_without_a_word_while_its_records_wait_to_be_sent_once_more(
     kafka: Kafka, left: Left, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
