@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 
+from eventstore.outbox.publisher import DEFAULT_BATCH
 from eventstore.streams import ANY
 from fixtures.behind_relay import MODEL, Projecting, begun
 from fixtures.campaigns import PATIENCE
@@ -69,7 +70,7 @@ async def test_a_broker_killed_under_projectors_costs_nothing_but_time(
     campaign: Campaign, relay_broker: RelayBroker
 ) -> None:
     kills = campaign.times(20, 1)
-    async with campaign.relay(f"{kills} broker kills under projectors") as relay:
+    async with campaign.relay(f"{kills} broker kills under projectors", batch=DEFAULT_BATCH) as relay:
         projecting = await begun(relay)
         for _ in range(kills):
             await asyncio.sleep(relay.chance.uniform(0, 0.3))  # not a wait for anything: the kill is to be anywhere

@@ -17,6 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from eventstore import EventStore
+from eventstore.outbox.publisher import DEFAULT_BATCH
 from eventstore.streams import ANY
 from fixtures.behind_relay import begun
 from fixtures.campaigns import PATIENCE, Chance
@@ -203,7 +204,7 @@ async def test_groups_that_change_hands_while_their_worker_is_frozen_or_killed_s
 
 async def test_a_broker_killed_under_load_costs_nothing_but_time(campaign: Campaign, relay_broker: RelayBroker) -> None:
     kills = campaign.times(50, 1)
-    async with campaign.relay(f"{kills} broker kills under publishers") as relay:
+    async with campaign.relay(f"{kills} broker kills under publishers", batch=DEFAULT_BATCH) as relay:
         await relay.publisher()
         await relay.moves_on()
         for _ in range(kills):
@@ -220,7 +221,7 @@ async def test_one_of_three_brokers_killed_under_load_costs_nothing_but_time(
     campaign = Campaign(three_brokers, store, dsn, chance, is_long)
     # The long form has the machine to itself; the quick one's three brokers share it with tests beside.
     kills, within = campaign.times(10, 1), DRAINS_WITHIN if is_long else 4 * DRAINS_WITHIN
-    async with campaign.relay(f"{kills} kills of one of three brokers") as relay:
+    async with campaign.relay(f"{kills} kills of one of three brokers", batch=DEFAULT_BATCH) as relay:
         projecting = await begun(relay)
         for _ in range(kills):
             killed = relay.chance.choice(three_brokers.brokers)
