@@ -49,14 +49,14 @@ def as_given(
     if not isinstance(schema_version, int) or not 0 < schema_version <= _MAX_VERSION:
         raise InvalidArgumentError(f"schema versions count from 1, not {schema_version!r}")
     if isinstance(given, str):
-        payload.require_storable(given, parsed(given), name, codec.max_payload)
-        text = given
+        text, encoded = given, payload.encode_text(given, parsed(given), name, codec.max_payload)
     else:
         text = payload.encode_json(given, name, codec.max_payload)
+        encoded = text.encode()
     try:
         codec.interpret(
             StoredPayload(stream_id, stream_version, name, schema_version, text), Selection(None, raw=keep_unknown)
         )
     except UnknownEventTypeError as error:
         raise ImportUnknownTypeError(error.event_type) from None
-    return text.encode()
+    return encoded

@@ -120,7 +120,7 @@ def _skip_blank(text: str, start: int) -> int:
 
 def _new_event(value: Any, text: str, number: int, types: EventTypes) -> NewEvent:
     try:
-        incoming = IncomingEvent.model_validate_json(json.dumps(value))
+        incoming = IncomingEvent.model_validate(value)
     except ValidationError as error:
         raise InvalidArgumentError(f"event {number} on stdin: {summary(error)}; write it as {EXAMPLE}") from None
     event_type = types.named(incoming.type)

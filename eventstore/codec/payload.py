@@ -68,7 +68,7 @@ def encode_bytes(event: BaseModel, event_type: str, max_bytes: int) -> bytes:
         problem = "it holds a lone surrogate, which is no character" if "surrogate" in str(error) else _SERIALISER
         raise UnstorablePayloadError(event_type, problem) from None
     if len(payload) > max_bytes:
-        raise UnstorablePayloadError(event_type, f"it takes {len(payload)} bytes, at most {max_bytes} are allowed")
+        raise _too_large(len(payload), event_type, max_bytes)
     if _NUL in payload and holds_nul(_shape(payload)):
         raise UnstorablePayloadError(event_type, "it holds a NUL character, which PostgreSQL cannot store in text")
     if is_proven(event, len(payload)):
@@ -87,16 +87,17 @@ def encode_json(data: Mapping[str, Any], event_type: str, max_bytes: int) -> str
     Raises:
         UnstorablePayloadError: As `encode` does.
     """
-    text = _plain_json(data, event_type)
-    _require_room(text, event_type, max_bytes)
+    text = _dumped(data, event_type)
+    if (size := len(_utf8(text, event_type))) > max_bytes:
+        raise _too_large(size, event_type, max_bytes)
     _require_plain(data, event_type)
     if not same(data, json.loads(text)):
         raise UnstorablePayloadError(event_type, "it would come back changed (a tuple? a name that is none?)")
     return text
 
 
-def require_storable(text: str, value: Any, event_type: str, max_bytes: int) -> None:
-    """Check JSON text that is to be stored as it stands.
+def encode_text(text: str, value: Any, event_type: str, max_bytes: int) -> bytes:
+    """Return JSON text that is to be stored as it stands, in UTF-8.
 
     Args:
         text: The text.
@@ -107,29 +108,32 @@ def require_storable(text: str, value: Any, event_type: str, max_bytes: int) -> 
     Raises:
         UnstorablePayloadError: As `encode` does.
     """
-    _require_room(text, event_type, max_bytes)
+    payload = _utf8(text, event_type)
+    if len(payload) > max_bytes:
+        raise _too_large(len(payload), event_type, max_bytes)
     # What PostgreSQL cannot hold can only be there as an escape; and what is deep has many brackets.
     if "\\u" in text or text.count("[") + text.count("{") > MAX_NESTING:
-        _plain_json(value, event_type)
+        _utf8(_dumped(value, event_type), event_type)
         _require_plain(value, event_type)
+    return payload
 
 
-def _plain_json(data: Any, event_type: str) -> str:
+def _dumped(data: Any, event_type: str) -> str:
     try:
-        text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        text.encode()
+        return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError):
         raise UnstorablePayloadError(event_type, _NO_PLAIN_JSON) from None
-    return text
 
 
-def _require_room(text: str, event_type: str, max_bytes: int) -> None:
+def _utf8(text: str, event_type: str) -> bytes:
     try:
-        size = len(text.encode())
+        return text.encode()
     except UnicodeEncodeError:
         raise UnstorablePayloadError(event_type, _NO_PLAIN_JSON) from None
-    if size > max_bytes:
-        raise UnstorablePayloadError(event_type, f"it takes {size} bytes, at most {max_bytes} are allowed")
+
+
+def _too_large(size: int, event_type: str, max_bytes: int) -> UnstorablePayloadError:
+    return UnstorablePayloadError(event_type, f"it takes {size} bytes, at most {max_bytes} are allowed")
 
 
 def _require_plain(data: Any, event_type: str) -> None:

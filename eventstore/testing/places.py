@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eventstore.db import Queries
-from eventstore.errors import ClosedError
+from eventstore.errors import ClosedError, ConfigurationError
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -73,12 +73,12 @@ class PlacesSession:
         """Answer a named query with its first row.
 
         Raises:
-            NotImplementedError: It is none of a subscription's.
+            ConfigurationError: It is one that only a database answers.
         """
         self._check()
         answer: Callable[..., Row | None] | None = getattr(self, f"_{name}", None)
         if answer is None:
-            raise NotImplementedError(f"the store in memory does not answer {name!r}: use one on PostgreSQL")
+            raise ConfigurationError(f"the store in memory does not answer {name!r}: use one on PostgreSQL")
         return answer(*args)
 
     # --- checkpoints -------------------------------------------------------------------------------------------------
