@@ -68,9 +68,7 @@ def start(data_dir: Path, bootstrap: str) -> Connect:
     Raises:
         DevServerError: It could not be fetched, or did not start; the message says why.
     """
-    kind = _Connect(bootstrap)
-    data_dir = data_dir.absolute()
-    worker = Connect(kind, data_dir, server.start(kind, data_dir, port=None), keep_running=False)
+    worker = Connect(_Connect(bootstrap), data_dir.absolute())
     for name in worker.ask("GET", "/connectors"):
         worker.ask("DELETE", f"/connectors/{name}")  # a killed run left it, and its database is gone
     return worker

@@ -81,7 +81,7 @@ def start_kafka(
     keep_running: bool = False,
     progress: Progress | None = None,
 ) -> KafkaServer:
-    """Start a Kafka broker on a data directory, or take over the one that runs there already.
+    """Start a Kafka broker on a data directory, or share the one that runs there already: whoever ends last stops it.
 
     The first start ever downloads Kafka (45 MB), once for all of the user's projects.
 
@@ -98,9 +98,7 @@ def start_kafka(
         DevServerError: it could not be fetched or did not start; the message says why.
     """
     kind = _Kafka(settings or {}, heap_mb, progress or SilentProgress())
-    data_dir = data_dir.absolute()
-    state = server.start(kind, data_dir, port=port)
-    return KafkaServer(kind, data_dir, state, keep_running=keep_running)
+    return KafkaServer(kind, data_dir.absolute(), port=port, keep_running=keep_running)
 
 
 class _Kafka(server.Kind):

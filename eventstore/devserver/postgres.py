@@ -57,7 +57,7 @@ def start_postgres(
     binaries: Path | None = None,
     keep_running: bool = False,
 ) -> PostgresServer:
-    """Start PostgreSQL on a data directory, or take over the one that runs there already.
+    """Start PostgreSQL on a data directory, or share the one that runs there already: whoever ends last stops it.
 
     Whoever can connect to 127.0.0.1 is let in as any role without a password, as is the habit for development: this
     is no server for anything else. It is durable (fsync is on) unless `settings` says otherwise.
@@ -73,9 +73,7 @@ def start_postgres(
         DevServerError: it did not start; the message says why, with the end of the server's log.
     """
     kind = _Postgres(binaries or default_postgres_binaries(), settings or {})
-    data_dir = data_dir.absolute()
-    state = server.start(kind, data_dir, port=port)
-    return PostgresServer(kind, data_dir, state, keep_running=keep_running)
+    return PostgresServer(kind, data_dir.absolute(), port=port, keep_running=keep_running)
 
 
 class _Postgres(server.Kind):

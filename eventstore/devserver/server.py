@@ -1,7 +1,8 @@
 """What PostgreSQL and Kafka have in common as servers that outlive whoever started them.
 
 A start holds the data directory's lock. It first looks for the server that is there already: one that answers as the
-server of this directory is taken over, one that does not is ended. Only then is a new one started.
+server of this directory is shared, one that does not is ended. Only then is a new one started. Whoever ends last of
+those who share a server stops it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import signal
 import tempfile
 import time
 from abc import ABC, abstractmethod
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -23,10 +25,11 @@ from eventstore.devserver import logs
 from eventstore.devserver.errors import DevServerError
 from eventstore.devserver.ports import LOOPBACK, free_port, is_free
 from eventstore.devserver.processes import running_in, spawn
-from eventstore.devserver.state import ServerState, locked, read_state, write_state
+from eventstore.devserver.state import ServerState, Use, forget_users, locked, read_state, write_state
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
     from types import TracebackType
 
     from eventstore.devserver.processes import OsUser, ServerProcess
@@ -110,10 +113,26 @@ class Kind(ABC):
 class Server:
     """A running server and the right to stop it. Use it as a context manager, or call `stop`.
 
-    Unless it was started with `keep_running`, it is stopped at the latest when this process ends in an orderly way.
+    Unless it was started with `keep_running`, it is stopped at the latest when this process ends in an orderly way, or
+    when the last one does of those that share it.
     """
 
-    def __init__(self, kind: Kind, data_dir: Path, state: ServerState, *, keep_running: bool) -> None:
+    def __init__(self, kind: Kind, data_dir: Path, *, port: int | None = None, keep_running: bool = False) -> None:
+        """Start the server of a data directory, or share the one that runs already.
+
+        Args:
+            kind: what to start.
+            data_dir: an absolute path; made if need be.
+            port: exactly this port; by default the one it had last, or the preferred one, or the next free one.
+            keep_running: leave it running in the end. Who does so does not count among those who share it.
+
+        Raises:
+            DevServerError: it did not start; the message says why.
+        """
+        _make(data_dir)
+        with locked(data_dir, seconds=LOCK_SECONDS):
+            state = _find_or_start(kind, data_dir, port)
+            self._use = None if keep_running else Use(data_dir)
         self.data_dir = data_dir
         """The directory that was given at the start."""
         self.version = state.version
@@ -123,9 +142,7 @@ class Server:
         self._kind = kind
         self._state = state
         self._owner = os.getpid()
-        self._keep_running = keep_running
-        if not keep_running:
-            atexit.register(self._stop_at_exit)
+        atexit.register(self._leave_at_exit)
 
     @override
     def __repr__(self) -> str:
@@ -137,8 +154,7 @@ class Server:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if not self._keep_running:
-            self.stop()
+        self._leave()
 
     @property
     def pid(self) -> int:
@@ -155,15 +171,12 @@ class Server:
         return self._state.process.is_running()
 
     def stop(self) -> None:
-        """Stop the server in an orderly way, by force if that takes too long. Nothing happens if it has ended.
+        """Stop the server in an orderly way, by force if that takes too long, whoever shares it.
 
-        Raises DevServerError if it cannot be ended at all.
+        Nothing happens if it has ended. Raises DevServerError if it cannot be ended at all.
         """
-        atexit.unregister(self._stop_at_exit)
-        if not self.data_dir.exists():
-            _end(self._kind, self._state.process)
-            return
-        with locked(self.data_dir, seconds=LOCK_SECONDS):
+        with self._directory_locked():
+            self._end_use()
             _end(self._kind, self._state.process)
 
     def kill(self) -> None:
@@ -176,29 +189,39 @@ class Server:
         shutil.rmtree(self._state.home, ignore_errors=True)
         shutil.rmtree(self.data_dir, ignore_errors=True)
 
-    def _stop_at_exit(self) -> None:
+    def _leave(self) -> None:
+        if self._use is None:  # it is to be kept running, or we have left already
+            return
+        with self._directory_locked():
+            if self._end_use():
+                _end(self._kind, self._state.process)
+
+    def _leave_at_exit(self) -> None:
         if os.getpid() == self._owner:  # a forked child runs this too
-            self.stop()
+            self._leave()
+
+    def _end_use(self) -> bool:
+        """Use the server no longer; returns whether nobody else does."""
+        atexit.unregister(self._leave_at_exit)
+        use, self._use = self._use, None
+        return use is None or use.end()
+
+    def _directory_locked(self) -> AbstractContextManager[None]:
+        return locked(self.data_dir, seconds=LOCK_SECONDS) if self.data_dir.exists() else nullcontext()
 
 
-def start(kind: Kind, data_dir: Path, *, port: int | None) -> ServerState:
-    """Start the server of a data directory, or find the one that runs already.
-
-    Without `port`, the port it had last, or the preferred one, or the next free one. Raises DevServerError when it
-    does not start.
-    """
-    _make(data_dir)
-    with locked(data_dir, seconds=LOCK_SECONDS):
-        home = kind.home(data_dir)
-        last = read_state(data_dir)
-        if last is not None and last.process.is_running():
-            if last.settings == kind.signature and port in (None, last.port) and _answers(kind, home, last):
-                return last
-            _end(kind, last.process)
-        _end_strays(kind, data_dir, home)
-        kind.prepare(home)
-        _initialise(kind, home)
-        return _start_anew(kind, data_dir, home, port=port, port_before=last.port if last else kind.preferred_port)
+def _find_or_start(kind: Kind, data_dir: Path, port: int | None) -> ServerState:
+    home = kind.home(data_dir)
+    last = read_state(data_dir)
+    if last is not None and last.process.is_running():
+        if last.settings == kind.signature and port in (None, last.port) and _answers(kind, home, last):
+            return last
+        _end(kind, last.process)
+    _end_strays(kind, data_dir, home)
+    forget_users(data_dir)
+    kind.prepare(home)
+    _initialise(kind, home)
+    return _start_anew(kind, data_dir, home, port=port, port_before=last.port if last else kind.preferred_port)
 
 
 def _make(data_dir: Path) -> None:

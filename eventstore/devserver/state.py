@@ -1,4 +1,4 @@
-"""What a data directory remembers about its server, and the lock that only one starter at a time holds.
+"""What a data directory remembers about its server, the lock that only one starter at a time holds, and who uses it.
 
 The server outlives whoever started it and was killed: the next start reads here which process it is. What is written
 stays when the server is stopped, so that it gets the same port again.
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 STATE_FILE = "server.json"
 LOCK_FILE = "server.lock"
+USERS_FILE = "server.users"
 POLL_SECONDS = 0.05
 
 
@@ -88,3 +89,31 @@ def locked(data_dir: Path, *, seconds: float) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+class Use:
+    """One of those who use a running server: it is stopped by whoever ends last, not by whoever ends first.
+
+    Each holds a shared lock on a file that every server gets anew, so that those of a server that is gone do not count.
+    The kernel lets go when a user ends, however it ends. Hold the directory's lock to begin and to end one.
+    """
+
+    def __init__(self, data_dir: Path) -> None:
+        self._handle = os.open(data_dir / USERS_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._handle, fcntl.LOCK_SH)
+
+    def end(self) -> bool:
+        """Use it no longer; returns whether nobody else does."""
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        else:
+            return True
+        finally:
+            os.close(self._handle)
+
+
+def forget_users(data_dir: Path) -> None:
+    """Begin a server's list of users: those of the last one have lost it."""
+    (data_dir / USERS_FILE).unlink(missing_ok=True)

@@ -95,6 +95,41 @@ def test_an_orderly_end_of_its_starter_stops_it(data_dir: Path, other_python: Ca
     assert not Path(f"/proc/{pid}").exists()
 
 
+def test_who_ends_first_leaves_it_to_the_other(data_dir: Path, other_python: Callable[..., OtherPython]) -> None:
+    other = other_python(START_AND_HOLD, data_dir)
+    pid = int(other.line().split()[0])
+    with start_postgres(data_dir, settings=QUICK) as shared:
+        assert shared.pid == pid
+    assert shared.is_running(), "stopped under the one that still uses it"
+    other.finish()
+    assert not shared.is_running()
+
+
+def test_who_was_killed_does_not_count_among_those_who_share_it(
+    data_dir: Path, other_python: Callable[..., OtherPython]
+) -> None:
+    other = other_python(START_AND_HOLD, data_dir)
+    other.line()
+    with start_postgres(data_dir, settings=QUICK) as shared:
+        other.kill()
+    assert not shared.is_running()
+
+
+def test_stop_means_all_who_share_it(data_dir: Path) -> None:
+    with start_postgres(data_dir, settings=QUICK) as one, start_postgres(data_dir, settings=QUICK) as other:
+        assert one.pid == other.pid
+        one.stop()
+        assert not other.is_running()
+
+
+def test_who_used_a_server_that_is_gone_does_not_keep_the_next_one_running(data_dir: Path) -> None:
+    with start_postgres(data_dir, settings=QUICK) as gone:
+        gone.kill()
+        with start_postgres(data_dir, settings=QUICK) as again:
+            assert again.pid != gone.pid
+        assert not again.is_running()
+
+
 def test_another_setting_starts_it_anew(data_dir: Path) -> None:
     with start_postgres(data_dir, settings=QUICK) as first:
         with start_postgres(data_dir, settings={**QUICK, "max_connections": "17"}) as second:
