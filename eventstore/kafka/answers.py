@@ -18,6 +18,8 @@ from aiokafka.errors import (
     ConsumerStoppedError,
     GroupAuthorizationFailedError,
     IllegalOperation,
+    InvalidSessionTimeoutError,
+    InvalidTransactionTimeout,
     KafkaConnectionError,
     KafkaError,
     NodeNotReadyError,
@@ -44,6 +46,16 @@ _NOT_ALLOWED: Final = (
     TopicAuthorizationFailedError,
     TransactionalIdAuthorizationFailed,
 )
+
+_REFUSED_WAITS: Final = {
+    InvalidSessionTimeoutError: (
+        "session_timeout must be between the brokers' group.min.session.timeout.ms (6 s by default) and "
+        "group.max.session.timeout.ms (30 minutes)"
+    ),
+    InvalidTransactionTimeout: (
+        "transaction_timeout must be no more than the brokers' transaction.max.timeout.ms (15 minutes by default)"
+    ),
+}
 
 _FAILURES: Final = (KafkaError, ConsumerStoppedError, IllegalOperation, AssertionError, OSError)
 """What aiokafka raises. Two of its own errors are no `KafkaError`: a producer that is fenced says `IllegalOperation` to
@@ -139,6 +151,8 @@ def failure(kind: type[Exception], what: str) -> ConfigurationError | Unavailabl
         return ConfigurationError(
             f"Kafka does not allow it: {kind.__name__} ({what}); give whoever signs in here the right to it"
         )
+    if advice := _REFUSED_WAITS.get(kind):
+        return ConfigurationError(f"Kafka refuses how long to wait: {kind.__name__} ({what}); {advice}")
     return UnavailableError(f"Kafka failed: {kind.__name__} ({what})")
 
 

@@ -20,6 +20,7 @@ _VARIABLES = "EVENTSTORE_KAFKA_"
 _TEXTS = ("client_id", "security_protocol", "sasl_mechanism", "sasl_username", "sasl_password")
 _SECONDS = ("answer_within", "transaction_timeout", "session_timeout")
 _HIGHEST_PORT = 65_535
+_SHORTEST, _LONGEST = 0.001, 2_147_483.0  # seconds: Kafka counts milliseconds, in 32 bits
 _SECURED = frozenset({"SSL", "SASL_SSL"})
 _PROTOCOLS = frozenset({"PLAINTEXT", "SASL_PLAINTEXT"}) | _SECURED
 
@@ -39,7 +40,7 @@ class KafkaSettings:
         client_id: What the brokers' logs and quotas call this client.
         answer_within: Seconds after which a missing answer counts as a failure.
         transaction_timeout: Seconds after which the broker ends a dead publisher's open transaction; until then it
-            holds readers back.
+            holds readers back. A broker takes no more than its `transaction.max.timeout.ms`, 15 minutes by default.
         session_timeout: Seconds after which a group gives the partitions of a dead projector to another one. A broker
             takes no less than its `group.min.session.timeout.ms`, which is 6 s unless somebody has lowered it.
 
@@ -68,13 +69,14 @@ class KafkaSettings:
             raise ConfigurationError(
                 f"security_protocol must be one of {', '.join(sorted(_PROTOCOLS))}, not {self.security_protocol!r}"
             )
-        if self.answer_within <= 0 or self.transaction_timeout <= self.answer_within:
+        for name in _SECONDS:
+            if not _SHORTEST <= getattr(self, name) <= _LONGEST:
+                raise ConfigurationError(f"{name} must be {_SHORTEST:g} to {_LONGEST:.0f} seconds")
+        if self.transaction_timeout <= self.answer_within:
             raise ConfigurationError(
-                "answer_within must be above 0, and transaction_timeout above answer_within: otherwise the broker ends "
-                "transactions that are still waited for"
+                "transaction_timeout must be above answer_within: otherwise the broker ends transactions that somebody "
+                "still waits for"
             )
-        if self.session_timeout <= 0:
-            raise ConfigurationError("session_timeout must be above 0, and no less than the brokers allow")
 
     @classmethod
     def from_environment(cls, bootstrap: str, environment: Mapping[str, str] = os.environ) -> Self:

@@ -33,10 +33,23 @@ async def test_what_the_broker_does_not_allow_is_said_once_and_not_tried_again(k
     assert "alice" not in str(refused.value)
 
 
+REFUSED_WAITS = [errors.InvalidSessionTimeoutError, errors.InvalidTransactionTimeout]
+
+
+@pytest.mark.parametrize("kind", REFUSED_WAITS)
+async def test_a_wait_that_the_broker_refuses_is_said_with_its_bounds_and_not_tried_again(
+    kind: type[Exception],
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"must be .* the brokers' .*timeout.ms"):
+        await answer(failing(kind()), "writing", 5)
+
+
 OF_AIOKAFKA = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
 
 
-@pytest.mark.parametrize("kind", [*(kind for kind in OF_AIOKAFKA if kind not in NOT_ALLOWED), AssertionError, OSError])
+@pytest.mark.parametrize(
+    "kind", [*(kind for kind in OF_AIOKAFKA if kind not in NOT_ALLOWED + REFUSED_WAITS), AssertionError, OSError]
+)
 async def test_everything_else_may_go_well_the_next_time(kind: type[Exception]) -> None:
     with pytest.raises(UnavailableError, match=kind.__name__):
         await answer(failing(kind.__new__(kind)), "writing", 5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -85,6 +86,12 @@ async def test_a_topic_that_would_lose_events_is_refused(
     await kafka.create_topic(kafka.orders, **settings)
     with pytest.raises(TopicConfigurationError, match=said):
         await run_to_its_end(kafka.publisher(store))
+
+
+async def test_a_transaction_longer_than_the_broker_allows_is_refused(kafka: Kafka, store: EventStore) -> None:
+    day = replace(kafka, settings=replace(kafka.settings, transaction_timeout=86_400.0))
+    with pytest.raises(ConfigurationError, match="transaction_timeout must be no more than"):
+        await run_to_its_end(day.publisher(store))
 
 
 async def test_a_shorter_retention_than_declared_is_refused(kafka: Kafka, store: EventStore) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from eventstore import EventStore, Projection, ProjectionContext, RecordedEvent
-from eventstore.errors import ProjectionFailedError, StreamGapError, UnreadableRecordError
+from eventstore.errors import ConfigurationError, ProjectionFailedError, StreamGapError, UnreadableRecordError
 from fixtures.kafka_sales import count, counted, each, project_all, projector, run_to_its_end, sales
 from fixtures.kafka_tools import Kafka, fill, publish_all
 from fixtures.shop import OrderPlaced
@@ -23,6 +25,14 @@ async def test_a_missing_event_stops_it(kafka: Kafka, store: EventStore) -> None
     error = refused.value
     assert (error.topic, error.stream_id, error.expected, error.found) == (holed, "order-0", 3, 4)
     assert await counted(store) == {}
+
+
+async def test_a_session_shorter_than_the_broker_allows_stops_it(kafka: Kafka, store: EventStore) -> None:
+    await fill(store, streams=1, events=1)
+    await publish_all(kafka, store)
+    moment = replace(kafka, settings=replace(kafka.settings, session_timeout=0.2))
+    with pytest.raises(ConfigurationError, match="session_timeout must be between"):
+        await run_to_its_end(projector(moment, store))
 
 
 async def test_a_record_that_is_no_event_stops_it_and_is_not_shown(kafka: Kafka, store: EventStore) -> None:
