@@ -28,6 +28,7 @@ import csv
 import json
 import string
 import tomllib
+from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -37,7 +38,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from eventstore.bulk.errors import ImportRowError
 from eventstore.bulk.events import ImportedEvent, JsonEvent
-from eventstore.codec.payload import summary
+from eventstore.codec.payload import MAX_PAYLOAD_BYTES, summary
 from eventstore.errors import ConfigurationError, InvalidArgumentError
 from eventstore.metadata import Metadata
 
@@ -105,7 +106,12 @@ class CsvMapping(BaseModel):
     @field_validator("stream", "type", "event_id")
     @classmethod
     def _is_template(cls, template: str | None) -> str | None:
-        list(string.Formatter().parse(template or ""))
+        if any("{" in (form or "") for _, _, form, _ in string.Formatter().parse(template or "")):
+            raise ValueError("a form is no template")
+        try:
+            (template or "").format_map(defaultdict(lambda: "cell"))
+        except (LookupError, AttributeError):
+            raise ValueError("no column") from None
         return template
 
     @staticmethod
@@ -184,12 +190,16 @@ def read_csv(lines: Iterable[str], mapping: CsvMapping) -> Iterator[ImportedEven
 
     Raises:
         ImportRowError: A row is not what it must be; named with its line, without its data.
-        ConfigurationError: The mapping names a column that the file has not.
+        ConfigurationError: The mapping names a column that the file has not, or has twice.
     """
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_PAYLOAD_BYTES))  # it is 128 KiB, for all of the process
     reader = csv.reader(lines, delimiter=mapping.delimiter, strict=True)
     row = 0
     try:
         names = next(reader, [])
+        twice = sorted(name for name in mapping.columns() if names.count(name) > 1)
+        if twice:
+            raise ConfigurationError(f"the file has two columns of the name {', '.join(map(repr, twice))}: rename one")
         missing = sorted(mapping.columns() - set(names))
         if missing:
             unknown, there = ", ".join(map(repr, missing)), ", ".join(names) or "none"
