@@ -48,14 +48,14 @@ def last_runs(lines: Iterable[str]) -> list[dict[str, Any]]:
 
 
 def chart(runs: Sequence[dict[str, Any]]) -> str:
-    """Return the runs as SVG: a bar is the median, a dot is a fault."""
+    """Return the runs as SVG: a bar is the median, a dot is one time."""
     return bars(_TITLE, "s", [Bar(run["run"], median(run["seconds"]), run["seconds"], ours=True) for run in runs])
 
 
 def table(runs: Sequence[dict[str, Any]]) -> str:
     """Return the runs as a table."""
     lines = [
-        "| run | found in the end | faults | events beside | over within, median | at the most | seed |",
+        "| run | found in the end | times | events beside | over within, median | at the most | seed |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for run in runs:
