@@ -25,6 +25,7 @@ from eventstore.bulk.chunks import Chunk, EncodedRow
 from eventstore.bulk.errors import ImportRowError, ImportUnknownTypeError, InlineProjectionsError
 from eventstore.bulk.events import ImportedEvent, JsonEvent
 from eventstore.bulk.given import as_given
+from eventstore.bulk.json_text import JsonReader
 from eventstore.bulk.models import model_from
 from eventstore.errors import CodecError, InvalidArgumentError
 from eventstore.metadata import Metadata
@@ -80,6 +81,7 @@ class RowEncoder:
         self._name_bits = _name_bits(name)
         self._refused = refused
         self._keep_unknown = keep_unknown
+        self._reader = JsonReader()
         self._streams: dict[str, bytes] = {}
         self._kinds: dict[tuple[str, int], bytes] = {}
 
@@ -150,12 +152,15 @@ class RowEncoder:
 
     def _event(self, data: BaseModel | JsonEvent) -> BaseModel | JsonEvent:
         """Return the event that a row's data is: a model's, but for JSON that says its schema version."""
-        if not isinstance(data, JsonEvent) or data.schema_version is not None:
+        if not isinstance(data, JsonEvent):
             return data
+        given = self._reader.value(data.data) if isinstance(data.data, str) else data.data
+        if data.schema_version is not None:
+            return data._replace(data=given)
         registered = self._codec.types.named(data.event_type)
         if registered is None:
             raise ImportUnknownTypeError(data.event_type)
-        return model_from(registered.model, data.data, data.columns)
+        return model_from(registered.model, given, data.columns)
 
     def _beside(self, metadata: Metadata, event_type: str) -> bytes:
         if not isinstance(metadata, Metadata):

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
+    from eventstore.bulk.json_text import JsonText
     from eventstore.metadata import Metadata
     from eventstore.streams import StreamId
 
@@ -20,7 +21,7 @@ class JsonEvent(NamedTuple):
 
     Attributes:
         event_type: The registered name.
-        data: The payload; a string is its JSON text.
+        data: The payload; a string is its JSON text, which `read_jsonl` has read already.
         schema_version: The version of the model that it was written with. When it is said, the data is stored as it
             is, text to the letter, once the model or its upcasters have shown that they can read it. When it is left
             out, the data becomes an event of the current model, which is stored: defaults are added, and a name that
@@ -29,7 +30,7 @@ class JsonEvent(NamedTuple):
     """
 
     event_type: str
-    data: Mapping[str, Any] | str
+    data: Mapping[str, Any] | str | JsonText
     schema_version: int | None = None
     columns: Mapping[str, str] | None = None
 

@@ -1,15 +1,16 @@
 """Data that says its schema version: stored to the letter, once it is sure that it can be read.
 
 Through today's model it would not come back as it was: a field with a default would be added, and one that the model
-has no more would be lost. So the model, or the upcasters before it, only show that they can read it.
+has no more would be lost. So the model, or the upcasters before it, only show that they can read it, digits and all.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from eventstore.bulk.digits import require_kept
 from eventstore.bulk.errors import ImportUnknownTypeError
-from eventstore.bulk.json_text import parsed
+from eventstore.bulk.json_text import JsonText
 from eventstore.codec import Selection, payload
 from eventstore.codec.registry import MAX_NAME_LENGTH
 from eventstore.codec.stored import StoredPayload
@@ -31,7 +32,7 @@ def as_given(
 
     Args:
         codec: The store's codec.
-        event: The event.
+        event: The event; its data is no text that has yet to be read.
         schema_version: The version that it says.
         stream_id: The stream, which an error names.
         stream_version: The number in it, which an error names.
@@ -41,22 +42,25 @@ def as_given(
         UnstorablePayloadError: It would not come back identical.
         ImportUnknownTypeError: Its type is not registered, and such ones are not kept.
         CodecError: No read could read it, as `Codec.interpret` says.
-        InvalidArgumentError: Its type, its schema version or its text is none.
+        InvalidArgumentError: Its type or its schema version is none, or digits of a number would be lost.
     """
     name, given = event.event_type, event.data
+    assert not isinstance(given, str)  # noqa: S101 - for the type checker
     if not 0 < len(checked_text("an event's type", name)) <= MAX_NAME_LENGTH:
         raise InvalidArgumentError(f"an event's type has 1 to {MAX_NAME_LENGTH} characters")
     if not isinstance(schema_version, int) or not 0 < schema_version <= _MAX_VERSION:
         raise InvalidArgumentError(f"schema versions count from 1, not {schema_version!r}")
-    if isinstance(given, str):
-        text, encoded = given, payload.encode_text(given, parsed(given), name, codec.max_payload)
+    if isinstance(given, JsonText):
+        text, encoded = given.text, payload.encode_text(given.text, given.value, name, codec.max_payload)
     else:
         text = payload.encode_json(given, name, codec.max_payload)
         encoded = text.encode()
     try:
-        codec.interpret(
+        read = codec.interpret(
             StoredPayload(stream_id, stream_version, name, schema_version, text), Selection(None, raw=keep_unknown)
         )
     except UnknownEventTypeError as error:
         raise ImportUnknownTypeError(error.event_type) from None
+    if isinstance(given, JsonText):
+        require_kept(given.inexact, [event.data for event in read])
     return encoded

@@ -3,110 +3,207 @@
 from __future__ import annotations
 
 import json
-from decimal import Decimal
-from math import isfinite
-from typing import TYPE_CHECKING, Any, Final
+from decimal import Decimal, InvalidOperation
+from math import inf, isfinite
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from eventstore.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-_DECODER: Final = json.JSONDecoder()
+_BLANKS: Final = " \t\r\n"
+
+_SURE_LENGTH: Final = 16
+"""A number of 15 digits and a point comes back from a float as it was."""
+
+_LARGEST_LENGTH: Final = 308
+"""An integer of so many digits is no infinity as a float."""
 
 
-def parsed(text: str) -> Any:
-    """Return what JSON says, if it says it once, and Python has a value for it.
+class NoJsonError(InvalidArgumentError):
+    """A text is not JSON.
+
+    Attributes:
+        line: The line of what is wrong, from 1.
+        reason: What was expected there.
+    """
+
+    def __init__(self, reason: str, text: str, at: int) -> None:
+        place = json.JSONDecodeError(reason, text, at)
+        self.line = place.lineno
+        self.reason = reason
+        super().__init__(f"column {place.colno}: it is not JSON: {reason}")
+
+
+class JsonText(NamedTuple):
+    """A JSON value as it was written, and what it says.
+
+    Attributes:
+        text: Its text, to the letter.
+        value: What Python makes of it.
+        inexact: What floats keep of the numbers in it that have more digits than a float has room for; infinity for an
+            integer that is larger than any.
+    """
+
+    text: str
+    value: Any
+    inexact: Sequence[float] = ()
+
+    def __repr__(self) -> str:
+        return f"JsonText({len(self.text)} characters)"
+
+
+class JsonReader:
+    """Reads JSON that says each thing once, and that Python has values for; for one thread at a time.
 
     Raises:
-        InvalidArgumentError: It is not JSON, or not such as can be read.
+        NoJsonError: A text is not JSON.
+        InvalidArgumentError: It is, but not such as can be read without a loss. No error shows what values it holds.
     """
-    try:
-        return json.loads(text, object_pairs_hook=without_repetition, parse_float=_finite, parse_constant=_no_constant)
-    except json.JSONDecodeError as error:
-        raise InvalidArgumentError(f"column {error.colno}: it is not JSON: {error.msg}") from None
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, InvalidArgumentError):
-            raise
-        raise InvalidArgumentError("it is not JSON that can be read: too deep, or a number too long") from None
+
+    def __init__(self) -> None:
+        self._inexact: list[float] = []
+        self._decoder = json.JSONDecoder(
+            object_pairs_hook=_without_repetition,
+            parse_float=self._float,
+            parse_int=self._int,
+            parse_constant=_no_constant,
+        )
+
+    def value(self, text: str) -> JsonText:
+        """Return the value that a text is."""
+        cursor = _Cursor(text)
+        read = self._value(cursor)
+        cursor.require_end()
+        return read
+
+    def member(self, text: str, name: str) -> JsonText:
+        """Return a member of an object, which is known to be JSON and to have it; the sooner if it is the last one."""
+        at = text.find(f'"{name}"')
+        if at > 0 and text[at - 1] in "{," + _BLANKS:  # so the quotes are a string's own
+            cursor = _Cursor(text, at + len(name) + 2)
+            if cursor.takes(":"):
+                last = self._value(cursor)
+                if cursor.takes("}") and cursor.is_at_end():  # no other object could end here
+                    return last
+        return self._members(_Cursor(text))[name]
+
+    def objects(self, text: str) -> Iterator[dict[str, JsonText]]:
+        """Yield the members of each of the objects that follow each other in a text, or stand in lists there."""
+        cursor = _Cursor(text)
+        while not cursor.is_at_end():
+            if not cursor.takes("["):
+                yield self._members(cursor)
+            elif not cursor.takes("]"):
+                yield self._members(cursor)
+                while not cursor.takes("]"):
+                    cursor.require(",")
+                    yield self._members(cursor)
+
+    def _members(self, cursor: _Cursor) -> dict[str, JsonText]:
+        if not cursor.takes("{"):
+            self._value(cursor)
+            raise InvalidArgumentError("the event: it is no object")
+        members: dict[str, JsonText] = {}
+        if cursor.takes("}"):
+            return members
+        while True:
+            name = self._name(cursor)
+            if name in members:
+                raise InvalidArgumentError(f"an object has the name {name!r} twice")
+            cursor.require(":")
+            members[name] = self._value(cursor)
+            if cursor.takes("}"):
+                return members
+            cursor.require(",")
+
+    def _name(self, cursor: _Cursor) -> str:
+        if not cursor.is_at('"'):
+            raise NoJsonError("Expecting property name enclosed in double quotes", cursor.text, cursor.at)
+        name: str = self._value(cursor).value
+        return name
+
+    def _value(self, cursor: _Cursor) -> JsonText:
+        text, begin, self._inexact = cursor.text, cursor.at, []
+        try:
+            value, cursor.at = self._decoder.raw_decode(text, begin)
+        except json.JSONDecodeError as error:
+            raise NoJsonError(error.msg, text, error.pos) from None
+        except (ValueError, RecursionError) as error:
+            if isinstance(error, InvalidArgumentError):
+                raise
+            raise InvalidArgumentError("it is not JSON that can be read: too deep, or a number too long") from None
+        return JsonText(text[begin : cursor.at], value, self._inexact)
+
+    def _float(self, text: str) -> float:
+        number = float(text)
+        if not isfinite(number):
+            raise InvalidArgumentError("it holds a number that is too large, which would be read as infinity")
+        if len(text) > _SURE_LENGTH or "e" in text or "E" in text:
+            try:
+                is_exact = Decimal(text) == Decimal(repr(number))
+            except InvalidOperation:  # an exponent without measure
+                is_exact = False
+            if not is_exact:
+                self._inexact.append(number)
+        return number
+
+    def _int(self, text: str) -> int:
+        if len(text) > _LARGEST_LENGTH:
+            self._inexact.append(inf)
+        return int(text)
 
 
-def without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object; JSON lets a name occur twice, and then one of its values would be lost.
+class _Cursor:
+    """A place in a text."""
 
-    Raises:
-        InvalidArgumentError: A name occurs twice.
-    """
+    def __init__(self, text: str, at: int = 0) -> None:
+        self.text = text
+        self.at = at
+        self._pass_blanks()
+
+    def is_at(self, mark: str) -> bool:
+        """Whether a mark comes next, but for white space, which is passed over."""
+        self._pass_blanks()
+        return self.text.startswith(mark, self.at)
+
+    def is_at_end(self) -> bool:
+        """Whether nothing comes any more, but for white space."""
+        self._pass_blanks()
+        return self.at == len(self.text)
+
+    def takes(self, mark: str) -> bool:
+        """Move behind a mark, and white space, if it comes next; returns whether it did."""
+        if not self.is_at(mark):
+            return False
+        self.at += 1
+        self._pass_blanks()
+        return True
+
+    def require(self, mark: str) -> None:
+        """Move behind a mark, which must come next."""
+        if not self.takes(mark):
+            raise NoJsonError(f"Expecting {mark!r} delimiter", self.text, self.at)
+
+    def require_end(self) -> None:
+        """Be at the end."""
+        if not self.is_at_end():
+            raise NoJsonError("Extra data", self.text, self.at)
+
+    def _pass_blanks(self) -> None:
+        text, at = self.text, self.at
+        while at < len(text) and text[at] in _BLANKS:
+            at += 1
+        self.at = at
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InvalidArgumentError(f"an object has the name {twice!r} twice")
+        raise InvalidArgumentError("an object in it has a name twice, and one of its values would be lost")
     return made
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not isfinite(number):
-        raise InvalidArgumentError("it holds a number that is too large, which would be read as infinity")
-    return number
 
 
 def _no_constant(text: str) -> None:
     raise InvalidArgumentError(f"it holds {text}, which is no JSON")
-
-
-def require_exact(text: str) -> None:
-    """Refuse a number that loses digits as a float, as which pydantic reads it even for a `Decimal`.
-
-    Raises:
-        InvalidArgumentError: There is one.
-    """
-    json.loads(text, parse_float=_exact)
-
-
-def _exact(text: str) -> float:
-    number = float(text)
-    if Decimal(text) != Decimal(repr(number)):
-        raise InvalidArgumentError(
-            "it holds a number with more digits than a float keeps: write it as a string, which is taken as it is"
-        )
-    return number
-
-
-def members(text: str) -> Iterator[tuple[str, str]]:
-    """Yield the names in an object, and the text of what each one stands for; it is known to be JSON."""
-    at = text.index("{")
-    while (begin := _item(text, at, "}")) is not None:
-        name, at = _DECODER.raw_decode(text, begin)
-        begin = _skipped(text, text.index(":", at) + 1)
-        at = _end(text, begin)
-        yield name, text[begin:at]
-
-
-def items(text: str) -> Iterator[str]:
-    """Yield the texts of the items of an array, which is known to be JSON."""
-    at = text.index("[")
-    while (begin := _item(text, at, "]")) is not None:
-        at = _end(text, begin)
-        yield text[begin:at]
-
-
-def _item(text: str, at: int, closing: str) -> int | None:
-    """Return where the next item begins, behind what opens the list, or behind the item before; None after the last."""
-    at = _skipped(text, at)
-    if text[at] == closing:
-        return None
-    at = _skipped(text, at + 1)
-    return None if text[at] == closing else at
-
-
-def _end(text: str, begin: int) -> int:
-    return _DECODER.raw_decode(text, begin)[1]
-
-
-def _skipped(text: str, at: int) -> int:
-    """Return where white space ends."""
-    while text[at] in " \t\r\n":
-        at += 1
-    return at

@@ -11,7 +11,7 @@ from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, 
 
 from eventstore.bulk.errors import ImportRowError
 from eventstore.bulk.events import ImportedEvent, JsonEvent
-from eventstore.bulk.json_text import members, parsed
+from eventstore.bulk.json_text import JsonReader
 from eventstore.codec.payload import summary
 from eventstore.errors import InvalidArgumentError
 from eventstore.metadata import NO_METADATA, Metadata
@@ -72,29 +72,30 @@ def read_jsonl(lines: Iterable[bytes], *, renumber: bool = False) -> Iterator[Im
     Raises:
         ImportRowError: A line is not what it must be; named with its number, without its data.
     """
-    row = 0
+    row, reader = 0, JsonReader()
     for number, line in enumerate(lines, 1):
-        if line.isspace():
+        written = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+        if not written.strip():
             continue
         row += 1
         try:
-            yield _event(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line, number, renumber=renumber)
+            yield _event(reader, written, number, renumber=renumber)
         except InvalidArgumentError as error:
             raise ImportRowError(row, str(error), line=number) from None
 
 
-def _event(line: bytes, number: int, *, renumber: bool) -> ImportedEvent:
+def _event(reader: JsonReader, line: bytes, number: int, *, renumber: bool) -> ImportedEvent:
     try:
         text = line.decode().rstrip()
     except UnicodeDecodeError:
         raise InvalidArgumentError("it is not UTF-8") from None
     try:
-        read = _Line.model_validate(_without_data(parsed(text)))
+        read = _Line.model_validate(without_data(reader.value(text).value))
     except ValidationError as error:
         raise InvalidArgumentError(summary(error)) from None
     return ImportedEvent(
         read.stream_id,
-        JsonEvent(read.event_type, dict(members(text))["data"], read.schema_version),
+        JsonEvent(read.event_type, reader.member(text, "data"), read.schema_version),
         None if renumber else read.stream_version,
         read.event_id,
         read.occurred_at,
@@ -104,15 +105,15 @@ def _event(line: bytes, number: int, *, renumber: bool) -> ImportedEvent:
     )
 
 
-def _without_data(value: Any) -> Any:
-    """Return a line with an empty object for its data, which the codec looks at, not this.
+def without_data(said: Any) -> Any:
+    """Return what a line says with an empty object for its data, which the codec looks at.
 
     Data that says its schema version may be any JSON: there are models of a list. Other data is fields, by name.
     """
-    if not isinstance(value, dict) or "data" not in value:
-        return value
-    is_any = value.get("schema_version") is not None
-    return value | {"data": {}} if is_any or isinstance(value["data"], dict) else value
+    if not isinstance(said, dict) or "data" not in said:
+        return said
+    is_any = said.get("schema_version") is not None
+    return said | {"data": {}} if is_any or isinstance(said["data"], dict) else said
 
 
 # --- and back ------------------------------------------------------------------------------------------------------

@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import AliasChoices, AliasPath, BaseModel, PydanticUserError, ValidationError
+from pydantic import AliasChoices, AliasPath, BaseModel, PydanticUserError, RootModel, ValidationError
 
-from eventstore.bulk.json_text import parsed, require_exact
-from eventstore.codec.payload import holds_decimals, summary_of
+from eventstore.bulk.digits import require_kept
+from eventstore.bulk.json_text import JsonText
+from eventstore.codec.payload import summary_of
 from eventstore.codec.registry import unusable
 from eventstore.errors import InvalidArgumentError
 
@@ -17,16 +18,21 @@ _names: dict[type[BaseModel], frozenset[str] | None] = {}
 
 
 def model_from(
-    model: type[BaseModel], data: Mapping[str, Any] | str, columns: Mapping[str, str] | None = None
+    model: type[BaseModel], data: Mapping[str, Any] | JsonText, columns: Mapping[str, str] | None = None
 ) -> BaseModel:
-    """Return the event that a JSON object, or its text, is.
+    """Return the event that a JSON object is.
+
+    Args:
+        model: What it is an event of.
+        data: The object.
+        columns: Where its fields come from, which errors name.
 
     Raises:
-        InvalidArgumentError: It does not validate, or has names that the model has not, or digits that a float has no
-            room for and a `Decimal` of the model has: pydantic would pass them over, and they would be lost.
+        InvalidArgumentError: It does not validate, or has names that the model has not, which pydantic would pass over,
+            or numbers whose digits would be lost; of `1.10` a `Decimal` keeps the value, and a string keeps the zero.
         ConfigurationError: The model is not complete.
     """
-    fields = parsed(data) if isinstance(data, str) else data
+    fields = data.value if isinstance(data, JsonText) else data
     if not isinstance(fields, Mapping):
         raise InvalidArgumentError("data that says no schema version is an object: the fields of its model")
     known = _known_names(model)
@@ -34,16 +40,16 @@ def model_from(
         unknown = ", ".join(repr(name) for name in sorted(set(fields) - known))
         raise InvalidArgumentError(f"its model has no field {unknown}; it has {', '.join(model.model_fields)}")
     try:
-        text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
+        text = data.text if isinstance(data, JsonText) else json.dumps(data, ensure_ascii=False)
         event: BaseModel = model.__pydantic_validator__.validate_json(text)
     except ValidationError as error:
         raise InvalidArgumentError(_problems(error, columns) if columns else summary_of(error, model)) from None
     except PydanticUserError as error:
         raise unusable(model, error) from None
-    except (UnicodeEncodeError, ValueError, TypeError) as error:
+    except (UnicodeEncodeError, ValueError, TypeError, RecursionError) as error:
         raise InvalidArgumentError(f"it is no JSON that can be stored ({type(error).__name__})") from None
-    if isinstance(data, str) and holds_decimals(model):
-        require_exact(data)
+    if isinstance(data, JsonText):
+        require_kept(data.inexact, [event])
     return event
 
 
@@ -68,5 +74,6 @@ def _known_names(model: type[BaseModel]) -> frozenset[str] | None:
         choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
         firsts = [choice.path[0] if isinstance(choice, AliasPath) else choice for choice in choices]
         known |= {name, *(str(first) for first in firsts if first is not None)}
-    _names[model] = None if model.model_config.get("extra") is not None else frozenset(known)
+    says_itself = model.model_config.get("extra") is not None or issubclass(model, RootModel)
+    _names[model] = None if says_itself else frozenset(known)
     return _names[model]

@@ -1,15 +1,15 @@
 """`append`: events from stdin, checked by the application's models, all or nothing."""
 
-import json
 import sys
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 from uuid import UUID
 
 import typer
 from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from eventstore.bulk.json_text import items, members, without_repetition
-from eventstore.bulk.jsonl import JsonMetadata
+from eventstore.bulk.json_text import JsonReader, JsonText, NoJsonError
+from eventstore.bulk.jsonl import JsonMetadata, without_data
 from eventstore.bulk.models import model_from
 from eventstore.cli.options import Cli, cli_of, parse_expected
 from eventstore.cli.running import run
@@ -52,7 +52,7 @@ def append(
     types = cli.app.events
     if sys.stdin.isatty():
         cli.output.note(f"reading events from the keyboard, such as {EXAMPLE}; Ctrl-D ends them")
-    events = [_new_event(value, text, number, types) for number, (value, text) in enumerate(_stdin_values(), 1)]
+    events = [_new_event(members, number, types) for number, members in enumerate(_objects_on_stdin(), 1)]
     if not events:
         raise InvalidArgumentError(f"there are no events on stdin: pipe JSON into it, such as {EXAMPLE}")
     result = run(_append(cli, stream_id, events, expected))
@@ -88,39 +88,26 @@ def result_document(result: AppendResult) -> dict[str, Any]:
 # --- from text to events -------------------------------------------------------------------------------------------
 
 
-def _stdin_values() -> list[tuple[Any, str]]:
-    """Return the JSON values on stdin, each with its text; lists are taken apart."""
+def _objects_on_stdin() -> list[dict[str, JsonText]]:
+    """Return the members of each JSON object on stdin, whether they follow each other or stand in lists."""
     try:
         text = sys.stdin.buffer.read().decode("utf-8-sig")
     except UnicodeDecodeError:
         raise InvalidArgumentError("stdin is not UTF-8") from None
-    decoder = json.JSONDecoder(object_pairs_hook=without_repetition)
-    values: list[tuple[Any, str]] = []
-    rest = _skip_blank(text, 0)
-    while rest < len(text):
-        try:
-            value, end = decoder.raw_decode(text, rest)
-        except InvalidArgumentError as error:
-            raise InvalidArgumentError(f"stdin: {error}") from None
-        except json.JSONDecodeError as error:
-            raise InvalidArgumentError(f"stdin, line {error.lineno}, is not JSON: {error.msg}") from None
-        except (ValueError, RecursionError):
-            raise InvalidArgumentError("stdin is not JSON that can be read: too deep, or a number too long") from None
-        written = text[rest:end]
-        values += zip(value, items(written), strict=True) if isinstance(value, list) else [(value, written)]
-        rest = _skip_blank(text, end)
-    return values
-
-
-def _skip_blank(text: str, start: int) -> int:
-    while start < len(text) and text[start].isspace():
-        start += 1
-    return start
-
-
-def _new_event(value: Any, text: str, number: int, types: EventTypes) -> NewEvent:
+    objects: list[dict[str, JsonText]] = []
     try:
-        incoming = IncomingEvent.model_validate(value)
+        for members in JsonReader().objects(text):
+            objects.append(members)  # noqa: PERF402 - an error says which one it is
+    except NoJsonError as error:
+        raise InvalidArgumentError(f"stdin, line {error.line}, is not JSON: {error.reason}") from None
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f"event {len(objects) + 1} on stdin: {error}; write it as {EXAMPLE}") from None
+    return objects
+
+
+def _new_event(members: Mapping[str, JsonText], number: int, types: EventTypes) -> NewEvent:
+    try:
+        incoming = IncomingEvent.model_validate(without_data({name: each.value for name, each in members.items()}))
     except ValidationError as error:
         raise InvalidArgumentError(f"event {number} on stdin: {summary(error)}; write it as {EXAMPLE}") from None
     event_type = types.named(incoming.type)
@@ -128,7 +115,7 @@ def _new_event(value: Any, text: str, number: int, types: EventTypes) -> NewEven
         known = ", ".join(sorted(event_type.name for event_type in types)) or "none"
         raise InvalidArgumentError(f"event {number}: there is no event type {incoming.type!r}, there are: {known}")
     try:
-        data = model_from(event_type.model, dict(members(text))["data"])
+        data = model_from(event_type.model, members["data"])
     except InvalidArgumentError as error:
         raise InvalidArgumentError(f"event {number} ({incoming.type!r}): {error}") from None
     metadata = None if incoming.metadata is None else incoming.metadata.given()

@@ -337,10 +337,10 @@ def _encode_metadata(metadata: Metadata, event_type: str) -> str | None:
         raise UnstorablePayloadError(
             event_type, f"its metadata takes {size} bytes, at most {payload.MAX_METADATA_BYTES} are allowed"
         )
+    if payload.depth(back) > payload.MAX_NESTING:  # first: the others go down by recursion
+        raise UnstorablePayloadError(event_type, f"its metadata is nested deeper than {payload.MAX_NESTING} levels")
     if not same(values, back):
         raise UnstorablePayloadError(event_type, "its metadata would come back changed (a tuple, an enum, a name?)")
-    if payload.depth(values) > payload.MAX_NESTING:
-        raise UnstorablePayloadError(event_type, f"its metadata is nested deeper than {payload.MAX_NESTING} levels")
     if payload.holds_nul(values):
         raise UnstorablePayloadError(event_type, "its metadata holds a NUL character")
     return text

@@ -9,7 +9,6 @@ prove the same, that is enough, and cheaper: see `plain`.
 from __future__ import annotations
 
 import json
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, PydanticUserError, ValidationError
@@ -37,6 +36,7 @@ UNDECLARED: Final = "*"
 """What an error shows in the place of a name that no model declares, such as a dictionary's key: that is payload."""
 
 _NO_SCHEMAS: Final = {"default", "metadata", "config", "serialization"}
+"""What stands in a schema beside those that it is made of."""
 
 _NUL = b"\\u0000"
 
@@ -137,10 +137,10 @@ def _too_large(size: int, event_type: str, max_bytes: int) -> UnstorablePayloadE
 
 
 def _require_plain(data: Any, event_type: str) -> None:
+    if depth(data) > MAX_NESTING:  # first: the others go down by recursion
+        raise UnstorablePayloadError(event_type, f"it is nested deeper than {MAX_NESTING} levels")
     if holds_nul(data):
         raise UnstorablePayloadError(event_type, "it holds a NUL character, which PostgreSQL cannot store in text")
-    if depth(data) > MAX_NESTING:
-        raise UnstorablePayloadError(event_type, f"it is nested deeper than {MAX_NESTING} levels")
 
 
 _NO_PLAIN_JSON = "it is no plain JSON (NaN, a surrogate, a type, its depth?)"
@@ -202,20 +202,16 @@ def _declared(model: type[BaseModel]) -> AbstractSet[str]:
     return names
 
 
-@lru_cache(1024)
-def holds_decimals(model: type[BaseModel]) -> bool:
-    """Whether a model, or whatever is nested in it, has a decimal number somewhere."""
-    return any(schema.get("type") == "decimal" for schema in _schemas(model))
-
-
 def _schemas(model: type[BaseModel]) -> Iterable[dict[str, Any]]:
     """Yield what a model is made of, as pydantic describes it."""
     waiting: list[Any] = [model.__pydantic_core_schema__]
     while waiting:
         match waiting.pop():
-            case dict() as schema:
+            case {"type": str()} as schema:
                 yield schema
                 waiting += [inner for key, inner in schema.items() if key not in _NO_SCHEMAS]
+            case dict() as named:  # such as fields, which may have any name
+                waiting += named.values()
             case list() | tuple() as several:
                 waiting += several
 

@@ -29,6 +29,7 @@ from eventstore.metadata import Metadata
 from fixtures.shop import SHIPPED, NoteTaken, app, placed
 
 BEGIN = datetime(2011, 10, 1, 12, 30, 0, 123456, tzinfo=UTC)
+DEEP = json.loads("[" * 400 + "]" * 400)
 LINE = {"stream_id": "order-1", "event_type": "OrderShipped", "data": {"carrier": "dhl"}}
 
 
@@ -99,7 +100,7 @@ async def test_a_part_is_imported_with_versions_of_its_own(store: EventStore, ds
     ("line", "said"),
     [
         (b"{", "line 3: column 2: it is not JSON"),
-        (b'{"a": 1, "a": 2}', "line 3: an object has the name 'a' twice"),
+        (b'{"a": 1, "a": 2}', "line 3: an object in it has a name twice"),
         (b"[" * 100_000, "line 3: it is not JSON that can be read"),
         (b"\xff", "line 3: it is not UTF-8"),
         (b"1", "line 3: the event: "),
@@ -107,6 +108,7 @@ async def test_a_part_is_imported_with_versions_of_its_own(store: EventStore, ds
         (json.dumps(LINE | {"stream_version": 0}).encode(), "line 3: stream_version: greater_than_equal"),
         (json.dumps(LINE | {"occurred_at": "2024-05-01T10:00:00"}).encode(), "line 3: occurred_at: timezone_aware"),
         (json.dumps(LINE | {"metadata": {"extra": {"$x": 1}}}).encode(), "line 3: metadata name '$x' is not allowed"),
+        (json.dumps(LINE | {"metadata": {"extra": {"x": DEEP}}}).encode(), "cannot be stored: its metadata is nested"),
         (json.dumps(LINE | {"data": {"carrier": float("nan")}}).encode(), "line 3: it holds NaN"),
         (json.dumps(LINE | {"data": {"carrier": ["hunter2"]}}).encode(), "line 3: carrier: string_type"),
         (json.dumps(LINE | {"stream_id": "order"}).encode(), "line 3: invalid stream id 'order'"),
@@ -122,6 +124,12 @@ async def test_a_line_that_is_none_is_named_without_its_data(store: EventStore, 
     assert "hunter2" not in str(raised.value)
     assert (raised.value.row, raised.value.line) == (2, 3)
     assert await everything(store) == []
+
+
+async def test_a_mark_of_the_encoding_and_empty_lines_are_passed_over(store: EventStore) -> None:
+    lines = [b"\xef\xbb\xbf\n", b" \r\n", json.dumps(LINE).encode() + b"\r\n"]
+
+    assert (await import_events(store, read_jsonl(lines), name="a")).imported == 1
 
 
 # --- CSV -----------------------------------------------------------------------------------------------------------
@@ -207,8 +215,13 @@ async def test_a_cell_that_is_wrong_is_named_by_line_and_column(store: EventStor
         (MAPPING + 'colour = "x"\n[extra]\n', "extra: extra_forbidden"),
         (MAPPING.replace("Europe/Berlin", "Europe/Atlantis"), "occurred_at.timezone: value_error"),
         (MAPPING.replace('"amount"', '"sum"'), "the mapping names the column 'sum', the file has: order, kind"),
-        (MAPPING.replace("{order}", "{0}"), "the mapping names the column '0'"),
+        (MAPPING.replace("{order}", "{0}"), "stream: value_error"),
+        (MAPPING.replace("{order}", "{order.kind}"), "stream: value_error"),
         (MAPPING.replace("{order}", "{order"), "stream: value_error"),
+        (MAPPING.replace("{order}", "{order}{}"), "stream: value_error"),
+        (MAPPING.replace("{order}", "{order:d}"), "stream: value_error"),
+        (MAPPING.replace("{order}", "{order:{kind}}"), "stream: value_error"),
+        (MAPPING.replace("{order}", "{order!x}"), "stream: value_error"),
     ],
 )
 def test_a_mapping_that_is_wrong_is_refused(mapping: str, said: str) -> None:
@@ -216,6 +229,18 @@ def test_a_mapping_that_is_wrong_is_refused(mapping: str, said: str) -> None:
         csv_events(TABLE, mapping)
 
     assert said in str(raised.value)
+
+
+def test_a_column_that_is_there_twice_is_refused_if_the_mapping_names_it() -> None:
+    with pytest.raises(ConfigurationError, match="two columns of the name 'a'"):
+        csv_events("a,a\n1,2\n", 'stream = "a-{a}"\ntype = "X"\n')
+    assert len(csv_events("a,b,b\n1,2,3\n", 'stream = "a-{a:>08}"\ntype = "X"\n')) == 1
+
+
+def test_a_cell_may_be_as_long_as_an_event_may_be() -> None:
+    (event,) = csv_events(f"a\n{'x' * 500_000}\n", 'stream = "a-1"\ntype = "X"\n[data]\ntext = "a"\n')
+
+    assert event.data == JsonEvent("X", {"text": "x" * 500_000}, columns={"text": "a"})
 
 
 @pytest.mark.parametrize(

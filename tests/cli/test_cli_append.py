@@ -66,7 +66,7 @@ def test_digits_that_a_float_has_no_room_for_are_not_lost_on_the_way_into_a_deci
     said = refused(es, stdin.replace("{}", weighed % "12345678901234567.89"))
     append(es, stdin.replace("{}", weighed % '"12345678901234567.89"'))
 
-    assert "more digits than a float keeps: write it as a string" in said
+    assert "more digits than a float keeps" in said
     events = es.ok("read", "order-1", "--json").splitlines()
     assert {json.loads(event)["data"]["grams"] for event in events} == {"12345678901234567.89"}
 

@@ -14,11 +14,22 @@ from zoneinfo import ZoneInfo
 
 import asyncpg.pgproto.pgproto
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PrivateAttr, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+    field_validator,
+)
 
 from eventstore import EventTypes
 from eventstore.clock import uuid7
 from eventstore.codec import Codec, StoredEvent
+from eventstore.codec.payload import summary_of
 from eventstore.codec.sameness import same
 from eventstore.codec.selection import EVERYTHING
 from eventstore.errors import UnreadablePayloadError, UnstorablePayloadError
@@ -234,6 +245,20 @@ def test_a_validator_that_fails_on_the_way_back_is_told_without_the_value() -> N
     for raised in (refused, unread, unread_in_a_page, unread_in_a_fold):
         assert "hunter2" not in str(raised.value)
         assert raised.value.__cause__ is None
+
+
+class Inner(BaseModel):
+    amount: int
+
+
+@pytest.mark.parametrize("name", ["metadata", "config", "default", "serialization", "type", "fields", "choices"])
+def test_an_error_names_declared_fields_whatever_they_are_called(name: str) -> None:
+    fields: Any = {name: (Inner, ...)}
+    model = create_model("Named", **fields)
+    with pytest.raises(ValidationError) as raised:
+        model.model_validate({name: {"amount": "hunter2"}})
+
+    assert summary_of(raised.value, model) == f"{name}.amount: int_parsing"
 
 
 ANOTHER_FACT: dict[str, tuple[Any, Any]] = {

@@ -9,6 +9,7 @@ import pytest
 from eventstore import ANY, NO_STREAM
 from eventstore.errors import ConfigurationError, UnstorablePayloadError
 from eventstore.testing import memory_store
+from eventstore.testing.places import Places, PlacesSession
 from fixtures.shop import app, placed
 
 
@@ -68,3 +69,9 @@ async def test_it_stays_quick_when_it_holds_much() -> None:
             await store.append(f"order-{number % 7}", [placed()] * 100, expected_version=ANY)
 
     assert len(await store.read_all().to_list()) == 20_000
+
+
+async def test_what_only_a_database_answers_is_refused_with_what_to_use() -> None:
+    session = PlacesSession(Places(), None, check=lambda: None)
+    with pytest.raises(ConfigurationError, match="does not answer 'hold_leases': use one on PostgreSQL"):
+        await session.fetch("hold_leases")

@@ -1,0 +1,157 @@
+"""Digits: a number comes into an event as it was written, or it is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from fractions import Fraction
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+import pytest
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, RootModel, create_model
+from pydantic_core import CoreSchema, core_schema
+from typing_extensions import NamedTuple, TypedDict
+
+from eventstore.bulk.json_text import JsonReader
+from eventstore.bulk.models import model_from
+from eventstore.errors import InvalidArgumentError
+
+LONG = "12345678901234567.89"
+T = TypeVar("T")
+
+
+class Weight(BaseModel):
+    grams: Decimal
+
+
+class Kilos(BaseModel):
+    kind: Literal["default"]
+    grams: Decimal
+
+
+class Pieces(BaseModel):
+    kind: Literal["pieces"]
+    number: int
+
+
+class Pair(NamedTuple):
+    one: Decimal
+    other: Decimal
+
+
+class Row(TypedDict):
+    metadata: Decimal
+
+
+class Box(BaseModel, Generic[T]):
+    inside: T
+
+
+class Money:
+    """A type of the user's own, which pydantic knows nothing about."""
+
+    __slots__ = ("amount",)
+
+    def __init__(self, amount: Any) -> None:
+        self.amount = Decimal(str(amount))
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(cls)
+
+
+WANTS_DIGITS: Mapping[str, tuple[Any, str]] = {
+    "a decimal": (Decimal, LONG),
+    "an optional one": (Decimal | None, LONG),
+    "an alternative of a text": (Decimal | str, LONG),
+    "in a list": (list[Decimal], f"[{LONG}]"),
+    "in a set": (frozenset[Decimal], f"[{LONG}]"),
+    "in a dictionary": (dict[str, Decimal], f'{{"a": {LONG}}}'),
+    "in a model": (Weight, f'{{"grams": {LONG}}}'),
+    "in a generic model": (Box[Decimal], f'{{"inside": {LONG}}}'),
+    "in a named tuple": (Pair, f"[1, {LONG}]"),
+    "in a typed dictionary": (Row, f'{{"metadata": {LONG}}}'),
+    "in a tagged union": (
+        Annotated[Kilos | Pieces, Field(discriminator="kind")],
+        f'{{"kind": "default", "grams": {LONG}}}',
+    ),
+    "behind a validator": (Annotated[Decimal, BeforeValidator(lambda given: given)], LONG),
+    "made by a function": (Annotated[Any, PlainValidator(lambda given: Decimal(str(given)))], LONG),
+    "a type of one's own": (Money, LONG),
+    "a fraction": (Fraction, LONG),
+    "an integer that is written with a point": (int, "9007199254740993.0"),
+    "an exponent without measure": (Decimal, "0e99999999999999999999999"),
+}
+
+
+@pytest.mark.parametrize("name", ["value", "metadata", "config", "default", "serialization", "type", "fields"])
+@pytest.mark.parametrize("wants", WANTS_DIGITS)
+def test_digits_that_a_float_has_no_room_for_are_refused_where_the_model_would_keep_them(wants: str, name: str) -> None:
+    kind, text = WANTS_DIGITS[wants]
+    fields: Any = {name: (kind, ...)}
+    model = create_model("Weighed", **fields)
+
+    with pytest.raises(InvalidArgumentError, match="more digits than a float keeps") as raised:
+        read(model, f'{{"{name}": {text}}}')
+
+    assert LONG not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        (Decimal, "1.10", Decimal("1.1")),
+        (Decimal, f'"{LONG}"', Decimal(LONG)),
+        (Decimal, "12345678901234567890", Decimal(12345678901234567890)),
+        (Decimal, "1e-7", Decimal("1e-7")),
+        (float, "0.10000000000000001", 0.1),
+        (Any, "0.10000000000000001", 0.1),
+        (int, "9007199254740993", 9007199254740993),
+        (dict[str, float], '{"a": 0.10000000000000001, "b": 0.10000000000000001}', {"a": 0.1, "b": 0.1}),
+    ],
+)
+def test_what_nothing_is_lost_of_is_taken(kind: Any, text: str, value: object) -> None:
+    event = read(create_model("Weighed", value=(kind, ...)), f'{{"value": {text}}}')
+
+    assert event.model_dump() == {"value": value}
+
+
+def test_a_float_of_many_digits_is_taken_beside_a_decimal() -> None:
+    class Place(BaseModel):
+        price: Decimal
+        latitude: float
+
+    said = read(Place, '{"price": 0.1, "latitude": 0.10000000000000001}')
+
+    assert said == Place(price=Decimal("0.1"), latitude=0.1)
+    with pytest.raises(InvalidArgumentError, match="digits"):
+        read(Place, '{"price": 0.10000000000000001, "latitude": 0.2}')
+
+
+def test_a_number_that_no_field_takes_is_nobodys_loss() -> None:
+    class Open(BaseModel):
+        model_config = ConfigDict(extra="ignore")
+        price: Decimal
+
+    assert read(Open, f'{{"price": "{LONG}", "else": {LONG}}}') == Open(price=Decimal(LONG))
+
+
+def test_an_integer_beyond_all_floats_is_refused_for_a_float_and_taken_for_an_integer() -> None:
+    huge = "1" + "0" * 400
+
+    assert read(create_model("Counted", value=(int, ...)), f'{{"value": {huge}}}').model_dump() == {"value": 10**400}
+    with pytest.raises(InvalidArgumentError, match="infinity"):
+        read(create_model("Measured", value=(float, ...)), f'{{"value": {huge}}}')
+
+
+def test_the_names_of_a_root_model_are_its_own() -> None:
+    class Balances(RootModel[dict[str, Decimal]]):
+        pass
+
+    assert read(Balances, '{"alice": 1.5}').model_dump() == {"alice": Decimal("1.5")}
+    with pytest.raises(InvalidArgumentError, match="digits"):
+        read(Balances, f'{{"alice": {LONG}}}')
+
+
+def read(model: Callable[..., Any] | type[BaseModel], text: str) -> Any:
+    return model_from(model, JsonReader().value(text))  # type: ignore[arg-type]
