@@ -21,7 +21,7 @@ class JsonEvent(NamedTuple):
 
     Attributes:
         event_type: The registered name.
-        data: The payload; a string is its JSON text, which `read_jsonl` has read already.
+        data: The payload; a string is its JSON text, and `JsonText` one that was read, as by `read_jsonl`.
         schema_version: The version of the model that it was written with. When it is said, the data is stored as it
             is, text to the letter, once the model or its upcasters have shown that they can read it. When it is left
             out, the data becomes an event of the current model, which is stored: defaults are added, and a name that

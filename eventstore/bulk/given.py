@@ -6,12 +6,16 @@ has no more would be lost. So the model, or the upcasters before it, only show t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import BaseModel
 
 from eventstore.bulk.digits import require_kept
 from eventstore.bulk.errors import ImportUnknownTypeError
 from eventstore.bulk.json_text import JsonText
 from eventstore.codec import Selection, payload
+from eventstore.codec.payload import as_json
 from eventstore.codec.registry import MAX_NAME_LENGTH
 from eventstore.codec.stored import StoredPayload
 from eventstore.errors import InvalidArgumentError, UnknownEventTypeError
@@ -55,12 +59,15 @@ def as_given(
     else:
         text = payload.encode_json(given, name, codec.max_payload)
         encoded = text.encode()
+
+    def read(text: str) -> Sequence[Any]:
+        stored = StoredPayload(stream_id, stream_version, name, schema_version, text)
+        return [event.data for event in codec.interpret(stored, Selection(None, raw=keep_unknown))]
+
     try:
-        read = codec.interpret(
-            StoredPayload(stream_id, stream_version, name, schema_version, text), Selection(None, raw=keep_unknown)
-        )
+        read(text)
     except UnknownEventTypeError as error:
         raise ImportUnknownTypeError(error.event_type) from None
-    if isinstance(given, JsonText):
-        require_kept(given.inexact, [event.data for event in read])
+    if isinstance(given, JsonText) and not given.is_exact:
+        require_kept(text, lambda text: [as_json(data) for data in read(text) if isinstance(data, BaseModel)])
     return encoded

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import json
-from decimal import Decimal, InvalidOperation
-from math import inf, isfinite
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from eventstore.bulk.digits import is_kept, is_within_floats
 from eventstore.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
 _BLANKS: Final = " \t\r\n"
-
-_SURE_LENGTH: Final = 16
-"""A number of 15 digits and a point comes back from a float as it was."""
-
-_LARGEST_LENGTH: Final = 308
-"""An integer of so many digits is no infinity as a float."""
 
 
 class NoJsonError(InvalidArgumentError):
@@ -42,13 +36,12 @@ class JsonText(NamedTuple):
     Attributes:
         text: Its text, to the letter.
         value: What Python makes of it.
-        inexact: What floats keep of the numbers in it that have more digits than a float has room for; infinity for an
-            integer that is larger than any.
+        is_exact: Whether a float keeps all of its numbers.
     """
 
     text: str
     value: Any
-    inexact: Sequence[float] = ()
+    is_exact: bool = True
 
     def __repr__(self) -> str:
         return f"JsonText({len(self.text)} characters)"
@@ -63,7 +56,7 @@ class JsonReader:
     """
 
     def __init__(self) -> None:
-        self._inexact: list[float] = []
+        self._is_exact = True
         self._decoder = json.JSONDecoder(
             object_pairs_hook=_without_repetition,
             parse_float=self._float,
@@ -79,14 +72,15 @@ class JsonReader:
         return read
 
     def member(self, text: str, name: str) -> JsonText:
-        """Return a member of an object, which is known to be JSON and to have it; the sooner if it is the last one."""
+        """Return a member of an object that is JSON and has it; soonest if it is the first or the last one."""
         at = text.find(f'"{name}"')
         if at > 0 and text[at - 1] in "{," + _BLANKS:  # so the quotes are a string's own
             cursor = _Cursor(text, at + len(name) + 2)
             if cursor.takes(":"):
-                last = self._value(cursor)
-                if cursor.takes("}") and cursor.is_at_end():  # no other object could end here
-                    return last
+                found = self._value(cursor)
+                # Where nothing but one brace stands before it or behind it, it is in no other object than this one.
+                if text[:at].strip(_BLANKS) == "{" or (cursor.takes("}") and cursor.is_at_end()):
+                    return found
         return self._members(_Cursor(text))[name]
 
     def objects(self, text: str) -> Iterator[dict[str, JsonText]]:
@@ -111,7 +105,7 @@ class JsonReader:
         while True:
             name = self._name(cursor)
             if name in members:
-                raise InvalidArgumentError(f"an object has the name {name!r} twice")
+                raise _repeated()
             cursor.require(":")
             members[name] = self._value(cursor)
             if cursor.takes("}"):
@@ -125,7 +119,7 @@ class JsonReader:
         return name
 
     def _value(self, cursor: _Cursor) -> JsonText:
-        text, begin, self._inexact = cursor.text, cursor.at, []
+        text, begin, self._is_exact = cursor.text, cursor.at, True
         try:
             value, cursor.at = self._decoder.raw_decode(text, begin)
         except json.JSONDecodeError as error:
@@ -134,24 +128,17 @@ class JsonReader:
             if isinstance(error, InvalidArgumentError):
                 raise
             raise InvalidArgumentError("it is not JSON that can be read: too deep, or a number too long") from None
-        return JsonText(text[begin : cursor.at], value, self._inexact)
+        return JsonText(text[begin : cursor.at], value, self._is_exact)
 
     def _float(self, text: str) -> float:
         number = float(text)
         if not isfinite(number):
             raise InvalidArgumentError("it holds a number that is too large, which would be read as infinity")
-        if len(text) > _SURE_LENGTH or "e" in text or "E" in text:
-            try:
-                is_exact = Decimal(text) == Decimal(repr(number))
-            except InvalidOperation:  # an exponent without measure
-                is_exact = False
-            if not is_exact:
-                self._inexact.append(number)
+        self._is_exact = self._is_exact and is_kept(text)
         return number
 
     def _int(self, text: str) -> int:
-        if len(text) > _LARGEST_LENGTH:
-            self._inexact.append(inf)
+        self._is_exact = self._is_exact and is_within_floats(text)
         return int(text)
 
 
@@ -201,8 +188,13 @@ class _Cursor:
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
-        raise InvalidArgumentError("an object in it has a name twice, and one of its values would be lost")
+        raise _repeated()
     return made
+
+
+def _repeated() -> InvalidArgumentError:
+    """Return the error, without the name: that may be payload."""
+    return InvalidArgumentError("an object in it has a name twice, and one of the values would be lost")
 
 
 def _no_constant(text: str) -> None:

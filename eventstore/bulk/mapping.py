@@ -28,7 +28,6 @@ import csv
 import json
 import string
 import tomllib
-from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -38,12 +37,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from eventstore.bulk.errors import ImportRowError
 from eventstore.bulk.events import ImportedEvent, JsonEvent
-from eventstore.codec.payload import MAX_PAYLOAD_BYTES, summary
+from eventstore.codec.payload import summary
 from eventstore.errors import ConfigurationError, InvalidArgumentError
 from eventstore.metadata import Metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+_LARGEST_CELL: Final = 2**26
+"""In characters; how large an event may be is for the store to say."""
 
 _UNIX: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NAMED: Final = frozenset({"correlation_id", "causation_id", "command_id", "actor"})
@@ -106,12 +108,17 @@ class CsvMapping(BaseModel):
     @field_validator("stream", "type", "event_id")
     @classmethod
     def _is_template(cls, template: str | None) -> str | None:
-        if any("{" in (form or "") for _, _, form, _ in string.Formatter().parse(template or "")):
-            raise ValueError("a form is no template")
         try:
-            (template or "").format_map(defaultdict(lambda: "cell"))
-        except (LookupError, AttributeError):
-            raise ValueError("no column") from None
+            parts = list(string.Formatter().parse(template or ""))
+            can_be_filled = all(name != "" and not conversion for _, name, _, conversion in parts)
+            for _, _, form, _ in parts:
+                format("", form or "")
+        except (ValueError, OverflowError, MemoryError):
+            can_be_filled = False
+        if not can_be_filled:
+            raise ConfigurationError(
+                f"the mapping is not right: columns in templates stand as {{name}} or {{name:>08}}: {template!r}"
+            )
         return template
 
     @staticmethod
@@ -165,10 +172,14 @@ class CsvMapping(BaseModel):
         )
 
     def _filled(self, template: str, cells: Mapping[str, str]) -> str:
-        for _, name, _, _ in string.Formatter().parse(template):
-            if name and not cells[name]:
-                raise InvalidArgumentError(f"column {name!r}: it is empty, and {template!r} needs it")
-        return template.format_map(cells)
+        filled = ""
+        for text, name, form, _ in string.Formatter().parse(template):
+            filled += text
+            if name is not None:
+                if not cells[name]:
+                    raise InvalidArgumentError(f"column {name!r}: it is empty, and {template!r} needs it")
+                filled += format(cells[name], form or "")
+        return filled
 
     def _event_id(self, cells: Mapping[str, str]) -> UUID | None:
         if self.event_id is None:
@@ -192,7 +203,7 @@ def read_csv(lines: Iterable[str], mapping: CsvMapping) -> Iterator[ImportedEven
         ImportRowError: A row is not what it must be; named with its line, without its data.
         ConfigurationError: The mapping names a column that the file has not, or has twice.
     """
-    csv.field_size_limit(max(csv.field_size_limit(), MAX_PAYLOAD_BYTES))  # it is 128 KiB, for all of the process
+    csv.field_size_limit(max(csv.field_size_limit(), _LARGEST_CELL))  # it is 128 KiB, for all of the process
     reader = csv.reader(lines, delimiter=mapping.delimiter, strict=True)
     row = 0
     try:

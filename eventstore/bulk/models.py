@@ -10,7 +10,7 @@ from pydantic import AliasChoices, AliasPath, BaseModel, PydanticUserError, Root
 
 from eventstore.bulk.digits import require_kept
 from eventstore.bulk.json_text import JsonText
-from eventstore.codec.payload import summary_of
+from eventstore.codec.payload import as_json, summary_of
 from eventstore.codec.registry import unusable
 from eventstore.errors import InvalidArgumentError
 
@@ -46,10 +46,11 @@ def model_from(
         raise InvalidArgumentError(_problems(error, columns) if columns else summary_of(error, model)) from None
     except PydanticUserError as error:
         raise unusable(model, error) from None
-    except (UnicodeEncodeError, ValueError, TypeError, RecursionError) as error:
-        raise InvalidArgumentError(f"it is no JSON that can be stored ({type(error).__name__})") from None
-    if isinstance(data, JsonText):
-        require_kept(data.inexact, [event])
+    except Exception as error:  # noqa: BLE001 - validators are anybody's code, and their errors hold values
+        kind = type(error).__name__
+        raise InvalidArgumentError(f"it is no JSON that can be stored, or its validators fail ({kind})") from None
+    if isinstance(data, JsonText) and not data.is_exact:
+        require_kept(text, lambda text: [as_json(model.__pydantic_validator__.validate_json(text))])
     return event
 
 

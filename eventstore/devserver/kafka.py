@@ -81,7 +81,10 @@ def start_kafka(
     keep_running: bool = False,
     progress: Progress | None = None,
 ) -> KafkaServer:
-    """Start a Kafka broker on a data directory, or share the one that runs there already: whoever ends last stops it.
+    """Start a Kafka broker on a data directory, or share the one that runs there already.
+
+    Whoever ends last of those who share it stops it. To ask for other settings or another port is to start it anew,
+    under all of them.
 
     The first start ever downloads Kafka (45 MB), once for all of the user's projects.
 
@@ -91,7 +94,8 @@ def start_kafka(
         settings: broker settings beside the defaults, such as `{"message.max.bytes": "2000000"}`; `listeners` and
             `advertised.listeners` come beside the broker's own.
         heap_mb: the largest Java heap, in MB.
-        keep_running: leave the broker running when this process or the `with` block ends.
+        keep_running: leave the broker running when this process or the `with` block ends; whoever shares it without
+            this may stop it.
         progress: hears of the download.
 
     Raises:

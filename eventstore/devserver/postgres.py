@@ -57,7 +57,10 @@ def start_postgres(
     binaries: Path | None = None,
     keep_running: bool = False,
 ) -> PostgresServer:
-    """Start PostgreSQL on a data directory, or share the one that runs there already: whoever ends last stops it.
+    """Start PostgreSQL on a data directory, or share the one that runs there already.
+
+    Whoever ends last of those who share it stops it. To ask for other settings or another port is to start it anew,
+    under all of them.
 
     Whoever can connect to 127.0.0.1 is let in as any role without a password, as is the habit for development: this
     is no server for anything else. It is durable (fsync is on) unless `settings` says otherwise.
@@ -67,7 +70,8 @@ def start_postgres(
         port: exactly this port; by default 25432 or the next free one, and again the same at the next start.
         settings: server parameters beside the defaults, such as `{"fsync": "off"}`.
         binaries: the directory of `initdb` and `postgres`; by default `default_postgres_binaries()`.
-        keep_running: leave the server running when this process or the `with` block ends.
+        keep_running: leave the server running when this process or the `with` block ends; whoever shares it without
+            this may stop it.
 
     Raises:
         DevServerError: it did not start; the message says why, with the end of the server's log.

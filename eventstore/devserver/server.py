@@ -142,7 +142,8 @@ class Server:
         self._kind = kind
         self._state = state
         self._owner = os.getpid()
-        atexit.register(self._leave_at_exit)
+        if not keep_running:
+            atexit.register(self._leave)
 
     @override
     def __repr__(self) -> str:
@@ -190,21 +191,17 @@ class Server:
         shutil.rmtree(self.data_dir, ignore_errors=True)
 
     def _leave(self) -> None:
-        if self._use is None:  # it is to be kept running, or we have left already
+        if os.getpid() != self._owner or self._use is None:  # a forked child's, to be kept running, or left already
             return
         with self._directory_locked():
             if self._end_use():
                 _end(self._kind, self._state.process)
 
-    def _leave_at_exit(self) -> None:
-        if os.getpid() == self._owner:  # a forked child runs this too
-            self._leave()
-
     def _end_use(self) -> bool:
-        """Use the server no longer; returns whether nobody else does."""
-        atexit.unregister(self._leave_at_exit)
+        """Use the server no longer; returns whether this was its last use."""
+        atexit.unregister(self._leave)
         use, self._use = self._use, None
-        return use is None or use.end()
+        return use is not None and use.end()
 
     def _directory_locked(self) -> AbstractContextManager[None]:
         return locked(self.data_dir, seconds=LOCK_SECONDS) if self.data_dir.exists() else nullcontext()

@@ -12,7 +12,7 @@ import os
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from eventstore.devserver.errors import DevServerError
 from eventstore.devserver.processes import ServerProcess
@@ -95,11 +95,15 @@ class Use:
     """One of those who use a running server: it is stopped by whoever ends last, not by whoever ends first.
 
     Each holds a shared lock on a file that every server gets anew, so that those of a server that is gone do not count.
-    The kernel lets go when a user ends, however it ends. Hold the directory's lock to begin and to end one.
+    The kernel lets go when a user ends, however it ends, and a child that it forked does not count for it. Hold the
+    directory's lock to begin and to end one.
     """
+
+    _handles: ClassVar[set[int]] = set()
 
     def __init__(self, data_dir: Path) -> None:
         self._handle = os.open(data_dir / USERS_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._handles.add(self._handle)
         fcntl.flock(self._handle, fcntl.LOCK_SH)
 
     def end(self) -> bool:
@@ -111,7 +115,18 @@ class Use:
         else:
             return True
         finally:
+            fcntl.flock(self._handle, fcntl.LOCK_UN)
+            self._handles.discard(self._handle)
             os.close(self._handle)
+
+    @classmethod
+    def forget_all(cls) -> None:
+        """Close what a forked child has of its parent's."""
+        while cls._handles:
+            os.close(cls._handles.pop())
+
+
+os.register_at_fork(after_in_child=Use.forget_all)
 
 
 def forget_users(data_dir: Path) -> None:

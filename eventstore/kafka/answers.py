@@ -74,7 +74,7 @@ async def answer(awaitable: Awaitable[T], what: str, within: float) -> T:
         within: How long to wait, in seconds.
 
     Raises:
-        ConfigurationError: The broker does not allow it.
+        ConfigurationError: The broker does not allow it, or refuses how long to wait.
         UnavailableError: It failed, or did not answer in time; what became of it is unknown.
     """
     try:

@@ -229,7 +229,7 @@ async def opened_consumer(
         isolation_level="read_committed",
         enable_auto_commit=False,
         auto_offset_reset="none",  # every other choice moves past lost records without a word
-        heartbeat_interval_ms=int(1000 * min(_HEARTBEAT_SECONDS, settings.session_timeout / 3)),
+        heartbeat_interval_ms=max(1, int(1000 * min(_HEARTBEAT_SECONDS, settings.session_timeout / 3))),
         session_timeout_ms=int(1000 * settings.session_timeout),
         rebalance_timeout_ms=_REBALANCE_MS,
     )

@@ -70,7 +70,8 @@ class KafkaSettings:
                 f"security_protocol must be one of {', '.join(sorted(_PROTOCOLS))}, not {self.security_protocol!r}"
             )
         for name in _SECONDS:
-            if not _SHORTEST <= getattr(self, name) <= _LONGEST:
+            seconds = getattr(self, name)
+            if not isinstance(seconds, int | float) or not _SHORTEST <= seconds <= _LONGEST:
                 raise ConfigurationError(f"{name} must be {_SHORTEST:g} to {_LONGEST:.0f} seconds")
         if self.transaction_timeout <= self.answer_within:
             raise ConfigurationError(

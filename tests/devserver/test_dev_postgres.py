@@ -115,6 +115,22 @@ def test_who_was_killed_does_not_count_among_those_who_share_it(
     assert not shared.is_running()
 
 
+def test_a_forked_child_neither_stops_it_nor_keeps_it_running(data_dir: Path) -> None:
+    may_end, end = os.pipe()
+    with start_postgres(data_dir, settings=QUICK) as one, start_postgres(data_dir, settings=QUICK) as other:
+        child = os.fork()
+        if child == 0:
+            one.__exit__(None, None, None)
+            os.close(end)
+            os.read(may_end, 1)
+            os._exit(0)
+        one.__exit__(None, None, None)
+        assert other.is_running()
+    assert not other.is_running(), "kept by a child that only has its parent's handles"
+    os.close(end)
+    assert os.waitpid(child, 0)[1] == 0
+
+
 def test_stop_means_all_who_share_it(data_dir: Path) -> None:
     with start_postgres(data_dir, settings=QUICK) as one, start_postgres(data_dir, settings=QUICK) as other:
         assert one.pid == other.pid

@@ -160,7 +160,12 @@ def test_secured_protocols_check_certificates_unless_told_otherwise() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"security_protocol": "TLS"}, {"answer_within": 0.0}, {"answer_within": 20.0, "transaction_timeout": 15.0}],
+    [
+        {"security_protocol": "TLS"},
+        {"answer_within": "5"},
+        {"answer_within": 0.0},
+        {"answer_within": 20.0, "transaction_timeout": 15.0},
+    ],
 )
 def test_settings_that_cannot_work_are_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
