@@ -12,6 +12,7 @@ from eventstore.bulk.errors import (
 from eventstore.bulk.events import ImportedEvent, JsonEvent
 from eventstore.bulk.exporting import export_log, export_stream
 from eventstore.bulk.importing import ImportProgress, ImportResult, import_events
+from eventstore.bulk.json_text import JsonText
 from eventstore.bulk.jsonl import read_jsonl
 from eventstore.bulk.mapping import CsvMapping, read_csv
 
@@ -27,6 +28,7 @@ __all__ = [
     "ImportedEvent",
     "InlineProjectionsError",
     "JsonEvent",
+    "JsonText",
     "export_log",
     "export_stream",
     "import_events",
