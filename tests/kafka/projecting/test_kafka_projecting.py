@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from eventstore import EventStore, Projection, ProjectionContext, RecordedEvent
+from eventstore.db.migrating import migrate
 from eventstore.errors import NotCaughtUpError
 from eventstore.kafka.consuming import opened_consumer
 from eventstore.lifecycle import Backoff
@@ -187,8 +188,6 @@ async def test_a_partition_that_somebody_else_has_moved_on_is_left_to_them(kafka
 async def test_stores_that_read_the_same_topic_do_not_share_its_events(
     kafka: Kafka, store: EventStore, empty_dsn: str
 ) -> None:
-    from eventstore.db.migrating import migrate  # noqa: PLC0415
-
     await fill(store, streams=10, events=1)
     await publish_all(kafka, store)
     await migrate(empty_dsn)
