@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import string
 import tomllib
 from datetime import UTC, datetime, timedelta
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
 
 _LARGEST_CELL: Final = 2**26
 """In characters; how large an event may be is for the store to say."""
+
+_PADDING: Final = re.compile(r"(.?>0?[1-9]\d{0,2})?", re.DOTALL)
+"""How a cell may be formatted: padded in front. Cut, or padded behind as by `08`, several would make one stream."""
 
 _UNIX: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NAMED: Final = frozenset({"correlation_id", "causation_id", "command_id", "actor"})
@@ -78,15 +82,13 @@ class TimeColumn(BaseModel):
             if self.format in {"unix", "unix_ms"}:
                 return _UNIX + timedelta(**{"seconds" if self.format == "unix" else "milliseconds": float(text)})
             time = datetime.fromisoformat(text) if self.format == "iso" else datetime.strptime(text, self.format)  # noqa: DTZ007 - the zone follows
-        except (ValueError, OverflowError):
+            if time.tzinfo is None and self.timezone is not None:
+                time = time.replace(tzinfo=ZoneInfo(self.timezone))
+            if time.tzinfo is not None:
+                return time.astimezone(UTC)
+        except (ValueError, OverflowError, re.error):
             raise InvalidArgumentError(f"column {self.column!r}: not a time of the format {self.format!r}") from None
-        if time.tzinfo is None:
-            if self.timezone is None:
-                raise InvalidArgumentError(
-                    f"column {self.column!r}: no time zone; write one under occurred_at.timezone"
-                )
-            time = time.replace(tzinfo=ZoneInfo(self.timezone))
-        return time.astimezone(UTC)
+        raise InvalidArgumentError(f"column {self.column!r}: no time zone; write one under occurred_at.timezone")
 
 
 class CsvMapping(BaseModel):
@@ -109,11 +111,11 @@ class CsvMapping(BaseModel):
     @classmethod
     def _is_template(cls, template: str | None) -> str | None:
         try:
-            parts = list(string.Formatter().parse(template or ""))
-            can_be_filled = all(name != "" and not conversion for _, name, _, conversion in parts)
-            for _, _, form, _ in parts:
-                format("", form or "")
-        except (ValueError, OverflowError, MemoryError):
+            can_be_filled = all(
+                name != "" and not conversion and _PADDING.fullmatch(form or "")
+                for _, name, form, conversion in string.Formatter().parse(template or "")
+            )
+        except ValueError:
             can_be_filled = False
         if not can_be_filled:
             raise ConfigurationError(
@@ -132,7 +134,7 @@ class CsvMapping(BaseModel):
             return CsvMapping.model_validate(tomllib.loads(text) if toml else json.loads(text))
         except ValidationError as error:
             raise ConfigurationError(f"the mapping is not right: {summary(error)}") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigurationError(f"the mapping is no {'TOML' if toml else 'JSON'}: {error}") from None
 
     def columns(self) -> set[str]:

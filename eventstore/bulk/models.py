@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from functools import lru_cache
+from typing import Any, Literal
 
 from pydantic import AliasChoices, AliasPath, BaseModel, PydanticUserError, RootModel, ValidationError
 
 from eventstore.bulk.digits import require_kept
 from eventstore.bulk.json_text import JsonText
-from eventstore.codec.payload import as_json, summary_of
+from eventstore.codec.payload import as_json, schemas_of, summary_of
 from eventstore.codec.registry import unusable
 from eventstore.errors import InvalidArgumentError
 
@@ -37,11 +38,11 @@ def model_from(
         raise InvalidArgumentError("data that says no schema version is an object: the fields of its model")
     known = _known_names(model)
     if known is not None and not known.issuperset(fields):
-        unknown = ", ".join(repr(name) for name in sorted(set(fields) - known))
-        raise InvalidArgumentError(f"its model has no field {unknown}; it has {', '.join(model.model_fields)}")
+        unknown = ", ".join(sorted(repr(name) for name in set(fields) - known))
+        raise InvalidArgumentError(f"its model has no field {unknown}; it has {', '.join(sorted(known))}")
     try:
         text = data.text if isinstance(data, JsonText) else json.dumps(data, ensure_ascii=False)
-        event: BaseModel = model.__pydantic_validator__.validate_json(text)
+        event: BaseModel = model.__pydantic_validator__.validate_json(text, extra=_on_other_names(model))
     except ValidationError as error:
         raise InvalidArgumentError(_problems(error, columns) if columns else summary_of(error, model)) from None
     except PydanticUserError as error:
@@ -70,11 +71,22 @@ def _known_names(model: type[BaseModel]) -> frozenset[str] | None:
     if model in _names:
         return _names[model]
     known: set[str] = set()
+    config = model.model_config
+    by_name = config.get("validate_by_name") or config.get("populate_by_name")
     for name, field in model.model_fields.items():
         alias = field.validation_alias
-        choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
-        firsts = [choice.path[0] if isinstance(choice, AliasPath) else choice for choice in choices]
-        known |= {name, *(str(first) for first in firsts if first is not None)}
-    says_itself = model.model_config.get("extra") is not None or issubclass(model, RootModel)
+        if alias is None or by_name:
+            known.add(name)
+        if alias is not None and config.get("validate_by_alias") is not False:
+            choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
+            known |= {str(choice.path[0]) if isinstance(choice, AliasPath) else choice for choice in choices}
+    says_itself = config.get("extra") is not None or issubclass(model, RootModel)
     _names[model] = None if says_itself else frozenset(known)
     return _names[model]
+
+
+@lru_cache(1024)
+def _on_other_names(model: type[BaseModel]) -> Literal["forbid"] | None:
+    """Return what becomes of names that a model nested in this one has not: an error, unless one says itself what."""
+    says_itself = any("extra_fields_behavior" in schema.get("config", {}) for schema in schemas_of(model))
+    return None if says_itself else "forbid"

@@ -267,7 +267,7 @@ def _where(error: Exception) -> str:
 def _dumped(stored: Stored, data: Data) -> str:
     try:
         return json.dumps(data)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise _upcast_error(stored, f"its upcaster returned what is no JSON ({type(error).__qualname__})") from None
 
 

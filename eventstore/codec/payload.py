@@ -99,8 +99,9 @@ def encode_json(data: Mapping[str, Any], event_type: str, max_bytes: int) -> str
     text = _dumped(data, event_type)
     if (size := len(_utf8(text, event_type))) > max_bytes:
         raise _too_large(size, event_type, max_bytes)
-    _require_plain(data, event_type)
-    if not same(data, json.loads(text)):
+    back = json.loads(text)
+    _require_plain(back, event_type)
+    if not same(data, back):
         raise UnstorablePayloadError(event_type, "it would come back changed (a tuple? a name that is none?)")
     return text
 
@@ -203,7 +204,7 @@ def _shown(names: Iterable[str], model: type[BaseModel]) -> str:
 def _declared(model: type[BaseModel]) -> AbstractSet[str]:
     """Return the names that a model, and whatever is nested in it, declares: fields and their aliases."""
     names: set[str] = set()
-    for schema in _schemas(model):
+    for schema in schemas_of(model):
         fields = schema.get("fields")
         names |= fields.keys() if isinstance(fields, dict) else set()
         names |= {schema["name"]} if schema.get("type") == "dataclass-field" else set()
@@ -211,7 +212,7 @@ def _declared(model: type[BaseModel]) -> AbstractSet[str]:
     return names
 
 
-def _schemas(model: type[BaseModel]) -> Iterable[dict[str, Any]]:
+def schemas_of(model: type[BaseModel]) -> Iterable[dict[str, Any]]:
     """Yield what a model is made of, as pydantic describes it."""
     waiting: list[Any] = [model.__pydantic_core_schema__]
     while waiting:

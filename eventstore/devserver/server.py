@@ -201,7 +201,7 @@ class Server:
         """Use the server no longer; returns whether this was its last use."""
         atexit.unregister(self._leave)
         use, self._use = self._use, None
-        return use is not None and use.end()
+        return use is not None and os.getpid() == self._owner and use.end()
 
     def _directory_locked(self) -> AbstractContextManager[None]:
         return locked(self.data_dir, seconds=LOCK_SECONDS) if self.data_dir.exists() else nullcontext()

@@ -88,6 +88,7 @@ def locked(data_dir: Path, *, seconds: float) -> Iterator[None]:
                 break
         yield
     finally:
+        fcntl.flock(handle, fcntl.LOCK_UN)  # a child that another thread forks has the handle, too
         os.close(handle)
 
 

@@ -224,6 +224,9 @@ async def test_a_cell_that_is_wrong_is_named_by_line_and_column(store: EventStor
         (MAPPING.replace("{order}", "{order:d}"), "stand as {name} or"),
         (MAPPING.replace("{order}", "{order:{kind}}"), "stand as {name} or"),
         (MAPPING.replace("{order}", "{order!x}"), "stand as {name} or"),
+        (MAPPING.replace("{order}", "{order:08}"), "stand as {name} or"),
+        (MAPPING.replace("{order}", "{order:0<8}"), "stand as {name} or"),
+        (MAPPING.replace("{order}", "{order:.2}"), "stand as {name} or"),
     ],
 )
 def test_a_mapping_that_is_wrong_is_refused(mapping: str, said: str) -> None:
@@ -262,6 +265,15 @@ def test_times_are_written_in_many_ways(form: str, text: str, time: datetime) ->
     (event,) = csv_events(f"t\n{text}\n", mapping)
 
     assert event.occurred_at == time
+
+
+@pytest.mark.parametrize(("form", "text"), [("iso", "9999-12-31T23:59:59"), ("%Y-%Y", "2011-2011")])
+def test_a_time_that_there_is_none_of_is_named_by_its_line(form: str, text: str) -> None:
+    mapping = (
+        f'stream = "a-1"\ntype = "X"\n[occurred_at]\ncolumn = "t"\nformat = "{form}"\ntimezone = "America/New_York"\n'
+    )
+    with pytest.raises(ImportRowError, match="line 2: column 't': not a time"):
+        csv_events(f"t\n{text}\n", mapping)
 
 
 def test_a_time_without_a_zone_needs_one() -> None:
